@@ -1,0 +1,153 @@
+package checkpoint
+
+import (
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
+)
+
+// Seq is the number of an entry in a lane's commit log. Numbers are dense and begin at 1 (I4).
+type Seq uint64
+
+// Entry is one entry of the log: exactly one of its fields is set. An entry never changes after it was created.
+type Entry struct {
+	Claim    *Claim
+	Manifest *Manifest
+}
+
+// Lease returns the lease that the entry belongs to.
+func (e Entry) Lease() record.Lease {
+	if e.Claim != nil {
+		return e.Claim.Lease
+	}
+	return e.Manifest.Lease
+}
+
+// Claim is the entry by which a run takes the next lease. Once it is effective no older lease can publish.
+type Claim struct {
+	Lease    record.Lease `json:"lease"`
+	Nonce    string       `json:"nonce"` // of the run, random
+	StoreID  string       `json:"store_id"`
+	Pipeline string       `json:"pipeline_id"`
+	Lane     record.Lane  `json:"lane"`
+	Who      string       `json:"who"`            // host, process ID, version: for people
+	Time     int64        `json:"time"`           // milliseconds since 1970, for people only
+	Plan     string       `json:"plan,omitempty"` // reserved: the plan that made the run claim
+}
+
+// Manifest describes one checkpoint. Publishing it, by create-if-absent at the next number of the log, is the commit point.
+type Manifest struct {
+	StoreID      string            `json:"store_id"`
+	Pipeline     string            `json:"pipeline_id"`
+	Lane         record.Lane       `json:"lane"`
+	Lease        record.Lease      `json:"lease"`
+	Checkpoint   record.Checkpoint `json:"checkpoint"`
+	ConfigDigest string            `json:"config_digest"`
+	Time         int64             `json:"time"`             // of the cut, milliseconds since 1970, for people only
+	Author       string            `json:"author,omitempty"` // when made by hand
+	Reason       string            `json:"reason,omitempty"` // when made by hand
+
+	Shards   []Shard     `json:"shards"`             // sorted by ID
+	Sinks    []SinkState `json:"sinks"`              // in the order of the config
+	Replaced []Replaced  `json:"replaced,omitempty"` // rows refused at commit since the checkpoint before
+	Counters Counters    `json:"counters"`
+	// Kept lists the log numbers of the earlier manifests that are still there, lowest first, so that a later run knows what
+	// it may collect without reading the whole log.
+	Kept []Seq `json:"kept,omitempty"`
+}
+
+// ShardOwned is the status of a shard that the lane reads. Readers refuse every status that they don't know.
+const ShardOwned = "owned"
+
+// Shard is what moves between lanes: splits with their positions, and key groups with their state. Without keyed state one
+// split is one shard, and its ID is the split's name.
+type Shard struct {
+	ID        string         `json:"id"`
+	Epoch     uint64         `json:"epoch"` // begins at 1, counts moves
+	Status    string         `json:"status"`
+	To        *record.Lane   `json:"to,omitempty"`
+	From      []record.Lane  `json:"from,omitempty"`
+	Splits    []source.Split `json:"splits"`
+	KeyGroups []KeyGroup     `json:"key_groups,omitempty"` // reserved for keyed state
+}
+
+// KeyGroup is reserved: a fixed hash range of keys and where its state lies.
+type KeyGroup struct {
+	ID uint32 `json:"id"`
+}
+
+// SinkState is what a manifest says about one sink.
+type SinkState struct {
+	Name string `json:"name"`
+	// Lease and Checkpoint are the last that is known Committed here; 0 before the first.
+	Lease      record.Lease      `json:"lease"`
+	Checkpoint record.Checkpoint `json:"checkpoint"`
+	// Pending are the committables that are decided and not known Committed, in the order in which they are committed: all
+	// that were published before, by any lease, and this checkpoint's own.
+	Pending []sink.Committable `json:"pending,omitempty"`
+	// State is the sink's own.
+	State []byte `json:"state,omitempty"`
+}
+
+// Replaced records that rows of a unit were refused at commit and that another unit took its place.
+type Replaced struct {
+	Sink       string            `json:"sink"`
+	Lease      record.Lease      `json:"lease"`
+	Checkpoint record.Checkpoint `json:"checkpoint"`
+	Unit       record.Unit       `json:"unit"` // the unit that is no more
+	By         record.Unit       `json:"by"`
+	Rows       []int64           `json:"rows"` // places of the refused rows in the old unit
+}
+
+// Counters count every record since the pipeline began (I12), stage by stage in the order of the way: "source", "decode",
+// "step:NAME", "sink:NAME".
+type Counters struct {
+	Stages []StageCount `json:"stages"`
+	// DeadLetters is what the dead-letter sink took: the sum of what all stages refused.
+	DeadLetters int64 `json:"dead_letters"`
+	// Earlier holds the totals of stages as they were before the list of stages changed with the config. They don't form a
+	// chain any more, and DeadLetters does not contain them.
+	Earlier []StageCount `json:"earlier,omitempty"`
+}
+
+// StageCount is one stage's account: In = Passed + Filtered + Refused, and the next stage's In is this one's Passed.
+type StageCount struct {
+	Stage    string `json:"stage"`
+	In       int64  `json:"in"`
+	Passed   int64  `json:"passed"`
+	Filtered int64  `json:"filtered"`
+	Refused  int64  `json:"refused"`
+}
+
+// Positions returns where every split stands, in the order of shards.
+func (m *Manifest) Positions() []source.Position {
+	var out []source.Position
+	for _, sh := range m.Shards {
+		for _, sp := range sh.Splits {
+			out = append(out, sp.Position)
+		}
+	}
+	return out
+}
+
+// SplitCount returns how many splits the manifest lists.
+func (m *Manifest) SplitCount() int {
+	n := 0
+	for _, sh := range m.Shards {
+		n += len(sh.Splits)
+	}
+	return n
+}
+
+// Balanced reports whether every record is accounted for (I12): In = Passed + Filtered + Refused at each stage, each stage's
+// In is the Passed of the one before, and the dead letters are what all stages refused.
+func (c *Counters) Balanced() bool {
+	var refused int64
+	for i, s := range c.Stages {
+		if s.In != s.Passed+s.Filtered+s.Refused || i > 0 && s.In != c.Stages[i-1].Passed {
+			return false
+		}
+		refused += s.Refused
+	}
+	return c.DeadLetters == refused
+}

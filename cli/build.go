@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/pipeline"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/step"
+)
+
+// loaded is a config file made into what runs.
+type loaded struct {
+	file   *config.File
+	daemon config.Daemon
+	defs   []*pipeline.Definition
+	stores map[string]OpenStore // by pipeline
+	log    *slog.Logger
+}
+
+// open opens the checkpoint stores of the pipelines.
+func (l *loaded) open(defs ...*pipeline.Definition) error {
+	for _, d := range defs {
+		store, err := l.stores[d.Name]()
+		if err != nil {
+			return exitWith(exitForKind(fault.KindOf(err)), fmt.Errorf("pipeline %q: checkpoint store: %w", d.Name, err))
+		}
+		d.Store = store
+	}
+	return nil
+}
+
+// load reads the config and makes every plugin, without I/O on servers. All errors of the file come at once.
+func (a *app) load(logTo io.Writer) (*loaded, error) {
+	f, err := config.Load(a.config, config.ProcessEnv())
+	if f == nil {
+		return nil, exitWith(exitConfig, err)
+	}
+	l := &loaded{file: f, daemon: f.Daemon(), stores: map[string]OpenStore{}}
+	l.log = newLog(l.daemon.Log, logTo)
+	for _, p := range f.Pipelines(a.plugins.registry()) {
+		if d := a.define(l, p); d != nil {
+			l.defs = append(l.defs, d)
+		}
+	}
+	if err := f.Err(); err != nil {
+		return nil, exitWith(exitConfig, err)
+	}
+	return l, nil
+}
+
+// define makes one pipeline. What is wrong is reported in the file.
+func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
+	env := Env{Log: l.log.With(slog.String("pipeline", p.Name)), Pipeline: p.ID, DataDir: l.daemon.DataDir}
+	d := &pipeline.Definition{
+		Name: p.Name, ID: p.ID, Delivery: p.Delivery, Digest: l.file.PipelineDigest(p.Name), Tasks: p.Tasks,
+		Checkpoint: pipeline.CheckpointSettings{
+			Interval: p.Checkpoint.Interval, Bytes: int64(p.Checkpoint.Bytes), Keep: p.Checkpoint.Keep,
+			MaxPending: p.Checkpoint.MaxPending, Timeout: p.Checkpoint.Timeout,
+		},
+		Restart:    pipeline.RestartSettings{Initial: p.Restart.BackoffMin, Max: p.Restart.BackoffMax, Limit: p.Restart.Limit},
+		StallAfter: l.daemon.StallAfter, ShutdownTimeout: l.daemon.ShutdownTimeout,
+	}
+	if d.Tasks == 0 {
+		d.Tasks = runtime.GOMAXPROCS(0)
+	}
+	ok := make([]bool, 6)
+	d.Source, ok[0] = find(a.plugins.Sources, p.Source, env)
+	d.Codec, ok[1] = find(a.plugins.Codecs, p.Decode, env)
+	d.Sink, ok[2] = find(a.plugins.Sinks, p.Sink, env)
+	l.stores[p.Name], ok[3] = find(a.plugins.Stores, p.Checkpoint.Store, env)
+	d.DeadLetter, ok[4] = a.deadLetter(p, d, env)
+	d.Steps, ok[5] = a.steps(p, env)
+	d.DiscoveryInterval = discoveryDefault
+	if r, is := d.Source.(source.Rediscoverer); is {
+		d.DiscoveryInterval = r.DiscoveryInterval()
+	}
+	for _, k := range ok {
+		if !k {
+			return nil
+		}
+	}
+	return d
+}
+
+func (a *app) deadLetter(p config.Pipeline, d *pipeline.Definition, env Env) (sink.Plugin, bool) {
+	if p.DeadLetter == nil {
+		return nil, true
+	}
+	if p.DeadLetterLimits.MaxRatio < 1 {
+		d.MaxRatio, d.RatioWindow = p.DeadLetterLimits.MaxRatio, p.DeadLetterLimits.RatioWindow
+	}
+	s, ok := find(a.plugins.Sinks, p.DeadLetter, env)
+	if ok && !s.Capabilities().DeadLetters {
+		p.DeadLetter.Errorf("type", "a %q sink can't take dead letters", p.DeadLetter.Type())
+		return nil, false
+	}
+	return s, ok
+}
+
+func (a *app) steps(p config.Pipeline, env Env) ([]step.Step, bool) {
+	var out []step.Step
+	good := true
+	seen := map[string]bool{}
+	for i, s := range p.Steps {
+		env.Place = i + 1
+		made, ok := find(a.plugins.Steps, s, env)
+		if !ok {
+			good = false
+			continue
+		}
+		if seen[made.Name()] {
+			s.Errorf("id", "another step has the name %q already", made.Name())
+			good = false
+		}
+		seen[made.Name()] = true
+		out = append(out, made)
+	}
+	return out, good
+}
+
+// newLog returns the daemon's logger: text on a terminal, JSON otherwise.
+func newLog(s config.Log, to io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	f, isFile := to.(*os.File)
+	if s.Format == "text" || s.Format != "json" && isFile && term.IsTerminal(int(f.Fd())) {
+		return slog.New(slog.NewTextHandler(to, opts))
+	}
+	return slog.New(slog.NewJSONHandler(to, opts))
+}
+
+// memoryLimit returns the bytes for data in flight and sets the runtime's own limit: 70 % of what the control group or the
+// machine has, when the config says nothing.
+func memoryLimit(configured int64) int64 {
+	if configured > 0 {
+		return configured
+	}
+	total := systemMemory()
+	debug.SetMemoryLimit(total / 10 * 9)
+	return total / 10 * 7
+}
+
+// systemMemory is the smallest of the control group's limits and the machine's memory, or 1 GiB when neither can be read.
+func systemMemory() int64 {
+	best := int64(0)
+	take := func(n int64) {
+		if n > 0 && (best == 0 || n < best) {
+			best = n
+		}
+	}
+	for _, name := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		if data, err := os.ReadFile(name); err == nil {
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil {
+				take(n)
+			}
+		}
+	}
+	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
+		var kib int64
+		if _, err := fmt.Sscanf(string(data), "MemTotal: %d kB", &kib); err == nil {
+			take(kib << 10)
+		}
+	}
+	if best == 0 {
+		return 1 << 30
+	}
+	return best
+}
+
+// discoveryDefault is how often sources are asked for new splits when they have no setting of their own.
+const discoveryDefault = 30 * time.Second

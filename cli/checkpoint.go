@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/pipeline"
+)
+
+func (a *app) checkpointCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "checkpoint", Short: "Look at the checkpoints of a pipeline"}
+	cmd.AddCommand(&cobra.Command{
+		Use: "list PIPELINE", Short: "List the commit log: claims and kept checkpoints, newest first", Args: cobra.ExactArgs(1),
+		Example: "  ingestd checkpoint list orders -c my.toml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			entries, err := a.history(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return listEntries(cmd.OutOrStdout(), entries)
+		},
+	}, &cobra.Command{
+		Use: "show PIPELINE [LOG-NUMBER]", Short: "Print one entry of the commit log whole, by default the newest checkpoint",
+		Args:    cobra.RangeArgs(1, 2),
+		Example: "  ingestd checkpoint show orders 41 -c my.toml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			entries, err := a.history(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return showEntry(cmd.OutOrStdout(), entries, args[1:])
+		},
+	})
+	return cmd
+}
+
+// definition loads the config and returns one pipeline of it.
+func (a *app) definition(name string) (*loaded, *pipeline.Definition, error) {
+	l, err := a.load(io.Discard)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	for _, d := range l.defs {
+		if d.Name == name {
+			return l, d, l.open(d)
+		}
+		names = append(names, d.Name)
+	}
+	return nil, nil, exitWith(exitUsage, fmt.Errorf("%s has no pipeline %q; it has %q", a.config, name, names))
+}
+
+// history reads a pipeline's log beside whatever runs.
+func (a *app) history(ctx context.Context, name string) ([]pipeline.Logged, error) {
+	_, d, err := a.definition(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := pipeline.History(ctx, d)
+	if err != nil {
+		return nil, exitWith(exitForKind(fault.KindOf(err)), err)
+	}
+	return entries, nil
+}
+
+func listEntries(out io.Writer, entries []pipeline.Logged) error {
+	if len(entries) == 0 {
+		_, err := fmt.Fprintln(out, "no checkpoint yet: the pipeline has not run with this store")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "LOG\tWHAT\tLEASE\tCHECKPOINT\tTIME\tSPLITS\tPENDING\tDEAD LETTERS\tBY") //nolint:errcheck // Flush tells
+	for _, e := range slices.Backward(entries) {
+		fmt.Fprintln(w, entryLine(e)) //nolint:errcheck // Flush tells
+	}
+	return w.Flush()
+}
+
+func entryLine(l pipeline.Logged) string {
+	at := func(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+	if c := l.Entry.Claim; c != nil {
+		return fmt.Sprintf("%d\tclaim\t%d\t\t%s\t\t\t\t%s", l.Seq, c.Lease, at(c.Time), c.Who)
+	}
+	m := l.Entry.Manifest
+	pending := 0
+	for _, s := range m.Sinks {
+		pending += len(s.Pending)
+	}
+	by := m.Author
+	if m.Reason != "" {
+		by += ": " + m.Reason
+	}
+	return fmt.Sprintf("%d\tcheckpoint\t%d\t%d\t%s\t%d\t%d\t%d\t%s", l.Seq, m.Lease, m.Checkpoint, at(m.Time), m.SplitCount(), pending,
+		m.Counters.DeadLetters, by)
+}
+
+// newest returns the newest manifest of a log.
+func newest(entries []pipeline.Logged) (pipeline.Logged, bool) {
+	for _, e := range slices.Backward(entries) {
+		if e.Entry.Manifest != nil {
+			return e, true
+		}
+	}
+	return pipeline.Logged{}, false
+}
+
+func showEntry(out io.Writer, entries []pipeline.Logged, args []string) error {
+	found, ok := newest(entries)
+	if len(args) > 0 {
+		n, err := strconv.ParseUint(args[0], 10, 64)
+		if err != nil {
+			return exitWith(exitUsage, fmt.Errorf("%q is no log number", args[0]))
+		}
+		ok = false
+		for _, e := range entries {
+			if e.Seq == checkpoint.Seq(n) {
+				found, ok = e, true
+			}
+		}
+	}
+	if !ok {
+		return exitWith(exitFailed, errors.New("there is no such entry; ingestd checkpoint list PIPELINE shows what is kept"))
+	}
+	var v any = found.Entry.Manifest
+	if found.Entry.Claim != nil {
+		v = found.Entry.Claim
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

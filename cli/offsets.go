@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/user"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/telemetry"
+	"github.com/ingestd/ingestd/pipeline"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/source"
+)
+
+func (a *app) offsetsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "offsets", Short: "Look at the positions of a pipeline, or set them by hand"}
+	cmd.AddCommand(&cobra.Command{
+		Use: "show PIPELINE", Short: "Print where each split stands in the newest checkpoint", Args: cobra.ExactArgs(1),
+		Example: "  ingestd offsets show orders -c my.toml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			entries, err := a.history(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return showOffsets(cmd.OutOrStdout(), entries)
+		},
+	})
+	var o offsetsChange
+	set := &cobra.Command{
+		Use: "set PIPELINE SPLIT=OFFSET …", Short: "Publish a checkpoint with other positions, offline", Args: cobra.MinimumNArgs(2),
+		Long: `Takes the pipeline's lease and publishes a checkpoint that differs from the newest one only in the named positions, with author
+and reason. Without --yes it only shows the difference. A run that is alive is fenced and stops.
+
+OFFSET is a number, or forget: the split is dropped and found again as new, at its first record, and with the topic ID that
+it has now (the way on after a topic was recreated). An offset above the present one skips records that were never read:
+that needs --accept-loss. One below it reads records again, whose rows are then there twice: that needs --accept-duplicates.`,
+		Example: `  ingestd offsets set orders orders/3=1200 --reason "broker lost 1100 to 1199" --accept-loss --yes -c my.toml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.out, o.pipeline = cmd.OutOrStdout(), args[0]
+			return o.run(cmd.Context(), a, args[1:])
+		},
+	}
+	set.Flags().StringVar(&o.reason, "reason", "", "why; it is kept in the checkpoint")
+	set.Flags().StringVar(&o.author, "author", "", "who; by default the user's name")
+	set.Flags().BoolVar(&o.acceptLoss, "accept-loss", false, "records that are skipped are lost on purpose")
+	set.Flags().BoolVar(&o.acceptDuplicates, "accept-duplicates", false, "records that are read again may be in the sink twice")
+	set.Flags().BoolVar(&o.yes, "yes", false, "do it; without, only the difference is shown")
+	cmd.AddCommand(set)
+	return cmd
+}
+
+func showOffsets(out io.Writer, entries []pipeline.Logged) error {
+	head, ok := newest(entries)
+	if !ok {
+		return exitWith(exitFailed, errors.New("no checkpoint yet: the pipeline has not run with this store"))
+	}
+	m := head.Entry.Manifest
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "checkpoint %d of lease %d, log number %d\n\nSPLIT\tNEXT OFFSET\tUNTIL\tFINISHED\tLEADER EPOCH\tIDENTITY\n", m.Checkpoint, m.Lease, head.Seq) //nolint:errcheck // Flush tells
+	for _, sh := range m.Shards {
+		for _, sp := range sh.Splits {
+			until := "–"
+			if sp.Until != source.Unbounded {
+				until = strconv.FormatInt(int64(sp.Until), 10)
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%t\t%d\t%s\n", sp.Split, sp.Offset, until, sp.Finished, sp.LeaderEpoch, sp.Identity) //nolint:errcheck // Flush tells
+		}
+	}
+	return w.Flush()
+}
+
+// offsetsChange is one change of positions by hand.
+type offsetsChange struct {
+	out                          io.Writer
+	pipeline, reason, author     string
+	acceptLoss, acceptDuplicates bool
+	yes                          bool
+}
+
+// move is what is wanted for one split.
+type move struct {
+	split  string
+	to     record.Offset
+	forget bool
+}
+
+func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
+	moves, err := parseMoves(args)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	l, def, err := a.definition(o.pipeline)
+	if err != nil {
+		return err
+	}
+	entries, err := pipeline.History(ctx, def)
+	if err != nil {
+		return exitWith(exitForKind(fault.KindOf(err)), err)
+	}
+	head, ok := newest(entries)
+	if !ok {
+		return exitWith(exitFailed, errors.New("no checkpoint yet: set source.start instead"))
+	}
+	_, diff, err := o.apply(*head.Entry.Manifest, moves)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	if _, err := fmt.Fprintf(o.out, "checkpoint %d of lease %d, log number %d:\n%s", head.Entry.Manifest.Checkpoint, head.Entry.Manifest.Lease, head.Seq, diff); err != nil {
+		return err
+	}
+	switch {
+	case o.reason == "":
+		return exitWith(exitUsage, errors.New("nothing was changed: give a --reason"))
+	case !o.yes:
+		_, err := fmt.Fprintln(o.out, "nothing was changed; the same command with --yes does it")
+		return err
+	}
+	return o.publish(ctx, a, l, place{def, head.Seq, moves})
+}
+
+// place is where a change goes, and the log number of the checkpoint that the difference was shown for.
+type place struct {
+	def   *pipeline.Definition
+	shown checkpoint.Seq
+	moves []move
+}
+
+// publish makes the change under the data directory's lock and the lease.
+func (o *offsetsChange) publish(ctx context.Context, a *app, l *loaded, p place) error {
+	lock, err := a.plugins.Lock(l.daemon.DataDir)
+	if err != nil {
+		return exitWith(exitConfig, err)
+	}
+	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
+	env := environment(l, telemetry.New(version()), p.def, nil)
+	seq, err := pipeline.Edit(ctx, p.def, env, pipeline.Change{
+		Author: o.who(), Reason: o.reason,
+		Apply: func(at checkpoint.Seq, man checkpoint.Manifest) (checkpoint.Manifest, error) {
+			if at != p.shown {
+				return man, fmt.Errorf("a newer checkpoint was published in the meantime: look again")
+			}
+			changed, _, err := o.apply(man, p.moves)
+			return changed, err
+		},
+	})
+	if err != nil {
+		return exitWith(exitForKind(fault.KindOf(err)), err)
+	}
+	_, err = fmt.Fprintf(o.out, "published as log number %d\n", seq)
+	return err
+}
+
+func (o *offsetsChange) who() string {
+	if o.author != "" {
+		return o.author
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+func parseMoves(args []string) ([]move, error) {
+	var out []move
+	for _, arg := range args {
+		i := strings.LastIndexByte(arg, '=')
+		if i <= 0 {
+			return nil, fmt.Errorf("%q: want SPLIT=OFFSET, as in orders/3=1200", arg)
+		}
+		m := move{split: arg[:i], forget: arg[i+1:] == "forget"}
+		if !m.forget {
+			n, err := strconv.ParseInt(arg[i+1:], 10, 64)
+			if err != nil || n < 0 {
+				return nil, fmt.Errorf("%q: the offset must be a number from 0 on, or forget", arg)
+			}
+			m.to = record.Offset(n)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// apply returns the manifest with the moves, and the difference in words. It refuses a loss or a doubling that was not accepted.
+func (o *offsetsChange) apply(man checkpoint.Manifest, moves []move) (checkpoint.Manifest, string, error) {
+	var diff strings.Builder
+	shards := append([]checkpoint.Shard(nil), man.Shards...)
+	for _, m := range moves {
+		i := shardOf(shards, m.split)
+		if i < 0 {
+			return man, "", fmt.Errorf("the checkpoint has no split %q; ingestd offsets show %s lists them", m.split, o.pipeline)
+		}
+		if m.forget {
+			if !o.acceptLoss {
+				return man, "", fmt.Errorf("%s: to forget a split's position may lose or double records: it needs --accept-loss", m.split)
+			}
+			fmt.Fprintf(&diff, "- %s %d\n", m.split, shards[i].Splits[0].Offset)
+			shards = append(shards[:i:i], shards[i+1:]...)
+			continue
+		}
+		sp := shards[i].Splits[0]
+		from := sp.Offset
+		if m.to > from && !o.acceptLoss {
+			return man, "", fmt.Errorf("%s: from %d to %d skips up to %d records that were never read: it needs --accept-loss", m.split, from, m.to, m.to-from)
+		}
+		if m.to < from && !o.acceptDuplicates {
+			return man, "", fmt.Errorf("%s: from %d to %d reads up to %d records again: it needs --accept-duplicates", m.split, from, m.to, from-m.to)
+		}
+		sp.Offset, sp.LeaderEpoch = m.to, record.NoLeaderEpoch
+		sp.Finished = sp.Until != source.Unbounded && sp.Offset >= sp.Until
+		shards[i].Splits = []source.Split{sp}
+		fmt.Fprintf(&diff, "- %s %d\n+ %s %d\n", m.split, from, m.split, m.to)
+	}
+	man.Shards = shards
+	return man, diff.String(), nil
+}
+
+func shardOf(shards []checkpoint.Shard, split string) int {
+	for i, sh := range shards {
+		if len(sh.Splits) == 1 && sh.Splits[0].Split == split {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,14 @@
+// Command ingestd is the daemon with the plugins of this repository.
+package main
+
+import (
+	"os"
+
+	"github.com/ingestd/ingestd/cli"
+)
+
+//go:generate go run . reference ../..
+
+func main() {
+	os.Exit(cli.Main(plugins()))
+}

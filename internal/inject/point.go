@@ -1,0 +1,33 @@
+// Package inject has the named points at which tests break the daemon. Without the build tag faultpoints a point is nothing.
+//
+// With the tag, INGESTD_FAULTS arms points for the process: a comma-separated list of point:action[:n], which acts when the
+// point is reached for the n-th time (1 by default):
+//
+//	kill   SIGKILL to the own process
+//	stop   SIGSTOP to the own process; a test sends SIGCONT
+//
+// Before it acts a point writes "ingestd fault point NAME reached" to standard error, so that a test counts a kill only if the
+// process died at its point.
+package inject
+
+// The points of the checkpoint protocol, in the order of a record's way.
+const (
+	// AfterPrepare is in a task, when its rows of a checkpoint are durable and nothing else knows of them.
+	AfterPrepare = "after-prepare"
+	// BeforePublish is before the manifest's first Create: its reply is lost, and nothing was written.
+	BeforePublish = "before-publish"
+	// PublishReplyLost is after a Create that wrote the manifest, before anybody learns of it.
+	PublishReplyLost = "publish-reply-lost"
+	// AfterPublish is when the run knows that the manifest is published, before any commit.
+	AfterPublish = "after-publish"
+	// BeforeCommit is before a sink is asked to commit.
+	BeforeCommit = "before-commit"
+	// AfterEffect is after a sink's commit took effect, before anybody learns of it.
+	AfterEffect = "after-effect"
+	// BetweenSinks is when one sink has committed a checkpoint and another has not been asked.
+	BetweenSinks = "between-sinks"
+	// AfterCommit is when the run knows that a commit took effect and no manifest says so.
+	AfterCommit = "after-commit"
+	// DuringRecovery is in a takeover, after the sinks are fenced and before what is pending is committed.
+	DuringRecovery = "during-recovery"
+)

@@ -1,0 +1,148 @@
+package telemetry
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are the daemon's metrics. All methods may be called from any goroutine.
+type Metrics struct {
+	registry   *prometheus.Registry
+	counters   map[string]*prometheus.CounterVec
+	gauges     map[string]*prometheus.GaugeVec
+	histograms map[string]*prometheus.HistogramVec
+}
+
+// New returns metrics with every family registered.
+func New(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(), counters: map[string]*prometheus.CounterVec{},
+		gauges: map[string]*prometheus.GaugeVec{}, histograms: map[string]*prometheus.HistogramVec{},
+	}
+	for _, f := range families() {
+		switch f.kind {
+		case counter:
+			c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "ingestd", Name: f.name, Help: f.help}, f.labels)
+			m.registry.MustRegister(c)
+			m.counters[f.name] = c
+		case gauge:
+			g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "ingestd", Name: f.name, Help: f.help}, f.labels)
+			m.registry.MustRegister(g)
+			m.gauges[f.name] = g
+		case histogram:
+			h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+				Namespace: "ingestd", Name: f.name, Help: f.help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+			}, f.labels)
+			m.registry.MustRegister(h)
+			m.histograms[f.name] = h
+		}
+	}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.gauges[buildInfo].WithLabelValues(version, runtime.Version()).Set(1)
+	return m
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Memory reports the budget and what is used of it, in bytes.
+func (m *Metrics) Memory(budget, used int64) {
+	m.gauges[memoryBudget].WithLabelValues().Set(float64(budget))
+	m.gauges[memoryUsed].WithLabelValues().Set(float64(used))
+}
+
+// Pipeline returns the metrics of one pipeline.
+func (m *Metrics) Pipeline(name string) *Pipeline { return &Pipeline{m: m, name: name} }
+
+// Pipeline are the metrics of one pipeline. All methods may be called from any goroutine; none is called for each record.
+type Pipeline struct {
+	m    *Metrics
+	name string
+}
+
+// Guarantee reports the guarantee that was derived.
+func (p *Pipeline) Guarantee(text string) {
+	p.m.gauges[guaranteeInfo].WithLabelValues(p.name, text).Set(1)
+}
+
+// State reports the state out of all.
+func (p *Pipeline) State(state string, all []string) {
+	for _, s := range all {
+		v := 0.0
+		if s == state {
+			v = 1
+		}
+		p.m.gauges[pipelineState].WithLabelValues(p.name, s).Set(v)
+	}
+}
+
+// Restarted counts a restart by the recovery path.
+func (p *Pipeline) Restarted(reason string) {
+	p.m.counters[pipelineRestarts].WithLabelValues(p.name, reason).Inc()
+}
+
+// Read counts what was read from the source.
+func (p *Pipeline) Read(records, bytes int64) {
+	p.m.counters[recordsRead].WithLabelValues(p.name).Add(float64(records))
+	p.m.counters[bytesRead].WithLabelValues(p.name).Add(float64(bytes))
+}
+
+// Lag reports how far a split is behind.
+func (p *Pipeline) Lag(split string, records int64, seconds float64) {
+	p.m.gauges[lagRecords].WithLabelValues(p.name, split).Set(float64(records))
+	p.m.gauges[lagSeconds].WithLabelValues(p.name, split).Set(seconds)
+}
+
+// MirrorFailed counts a failure to mirror positions into a consumer group.
+func (p *Pipeline) MirrorFailed() { p.m.counters[mirrorErrors].WithLabelValues(p.name).Inc() }
+
+// Stage counts a stage's records.
+func (p *Pipeline) Stage(stage string, passed, filtered, refused int64) {
+	c := p.m.counters[stageRecords]
+	c.WithLabelValues(p.name, stage, "passed").Add(float64(passed))
+	c.WithLabelValues(p.name, stage, "filtered").Add(float64(filtered))
+	c.WithLabelValues(p.name, stage, "refused").Add(float64(refused))
+	if refused > 0 {
+		p.m.counters[deadLetters].WithLabelValues(p.name, stage).Add(float64(refused))
+	}
+}
+
+// Prepared counts rows that a sink prepared.
+func (p *Pipeline) Prepared(sink string, rows int64) {
+	p.m.counters[sinkRows].WithLabelValues(p.name, sink).Add(float64(rows))
+}
+
+// Outcome counts a sink's answer to a commit.
+func (p *Pipeline) Outcome(sink, outcome string) {
+	p.m.counters[sinkOutcomes].WithLabelValues(p.name, sink, outcome).Inc()
+}
+
+// Checkpoint counts a checkpoint by result.
+func (p *Pipeline) Checkpoint(result string) {
+	p.m.counters[checkpoints].WithLabelValues(p.name, result).Inc()
+}
+
+// Phase observes how long a phase of a checkpoint took.
+func (p *Pipeline) Phase(phase string, d time.Duration) {
+	p.m.histograms[checkpointDuration].WithLabelValues(p.name, phase).Observe(d.Seconds())
+}
+
+// Committed reports when the newest checkpoint was committed by every sink.
+func (p *Pipeline) Committed(at time.Time) {
+	p.m.gauges[lastCommitted].WithLabelValues(p.name).Set(float64(at.UnixMilli()) / 1000)
+}
+
+// Pending reports the committables of a sink that are decided and not known Committed.
+func (p *Pipeline) Pending(sink string, n int) {
+	p.m.gauges[pendingCheckpoints].WithLabelValues(p.name, sink).Set(float64(n))
+}
+
+// Stalled reports whether the pipeline has something to do and makes no progress.
+func (p *Pipeline) Stalled(v float64) { p.m.gauges[stalled].WithLabelValues(p.name).Set(v) }

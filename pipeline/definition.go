@@ -1,0 +1,121 @@
+// Package pipeline runs pipelines: tasks that read, decode, transform and write, a driver that does what the pure machine
+// decides, a supervisor that restarts by the recovery path, the memory budget, and the guarantee that a pipeline's parts allow.
+package pipeline
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/codec"
+	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/step"
+)
+
+// The names of the sinks of a pipeline in manifests, ledgers and metrics.
+const (
+	MainSink       = "sink"
+	DeadLetterSink = "dead_letter"
+)
+
+// Definition is one configured pipeline, made of plugins that have done no I/O yet.
+type Definition struct {
+	Name     string // in the config
+	ID       string // in stores, ledgers and fences; by default the name
+	Delivery config.Delivery
+	Digest   string // of the config, without secrets
+	Tasks    int    // how many tasks share the splits; at least 1
+
+	Source source.Source
+	Codec  codec.Factory
+	Steps  []step.Step
+	Sink   sink.Plugin
+	// DeadLetter takes what was refused; nil: a refused record stops the pipeline.
+	DeadLetter sink.Plugin
+	// StopOnReject stops the pipeline at a row that the target refuses at commit.
+	StopOnReject bool
+	// MaxRatio of refused records among the last RatioWindow stops the pipeline; RatioWindow 0 never does.
+	MaxRatio    float64
+	RatioWindow int64
+
+	Store      checkpoint.Store
+	Checkpoint CheckpointSettings
+	Restart    RestartSettings
+	// StallAfter is how long nothing may move while there is something to do before it is called a stall.
+	StallAfter time.Duration
+	// ShutdownTimeout bounds the wait for commits at the end; what is left is finished by the next start.
+	ShutdownTimeout time.Duration
+	// DiscoveryInterval is the time between looks for new splits.
+	DiscoveryInterval time.Duration
+}
+
+// CheckpointSettings say when checkpoints are cut and what is kept.
+type CheckpointSettings struct {
+	Interval   time.Duration
+	Bytes      int64         // read bytes that ask for a checkpoint before the interval is over; 0 never
+	Keep       int           // manifests that stay; at least 1
+	MaxPending int           // checkpoints that may wait for their commit
+	Timeout    time.Duration // how long the tasks' parts of one checkpoint may take
+}
+
+// RestartSettings bound the exponential backoff between runs of a pipeline.
+type RestartSettings struct {
+	Initial time.Duration
+	Max     time.Duration
+	Limit   int // restarts in a row after which the pipeline stays down; 0 never
+}
+
+// stages lists a pipeline's stages in the order of a record's way, as counters name them.
+func (d *Definition) stages() []string {
+	out := []string{"source", "decode"}
+	for _, s := range d.Steps {
+		out = append(out, "step:"+s.Name())
+	}
+	return append(out, "sink:"+MainSink)
+}
+
+// sinks returns the plugins in the order of commits, with their names.
+func (d *Definition) sinks() ([]sink.Plugin, []string) {
+	if d.DeadLetter == nil {
+		return []sink.Plugin{d.Sink}, []string{MainSink}
+	}
+	return []sink.Plugin{d.Sink, d.DeadLetter}, []string{MainSink, DeadLetterSink}
+}
+
+// minimumBytes is the least that a pipeline needs of the budget to make progress: a full fetch for each task, twice, so that
+// one is read while the other is written.
+func (d *Definition) minimumBytes() int64 { return int64(d.Tasks) * 2 * taskBytesMin }
+
+// taskBytesMin is the size of the largest fetch that a reader hands out when nothing else limits it.
+const taskBytesMin = 4 << 20
+
+// commitBytes is what the pipeline's commits may take beside the budget.
+func (d *Definition) commitBytes() int64 {
+	n := d.Sink.Capabilities().CommitBytes
+	if d.DeadLetter != nil {
+		n += d.DeadLetter.Capabilities().CommitBytes
+	}
+	return n
+}
+
+// DivideMemory splits the daemon's memory limit into what commits may take and the budget of data in flight, and gives each
+// pipeline its minimum. It refuses a limit that is below the sum.
+func DivideMemory(limit int64, defs []*Definition) (*Budget, map[string]*Share, error) {
+	var commits, minimum int64
+	for _, d := range defs {
+		commits += d.commitBytes()
+		minimum += d.minimumBytes()
+	}
+	if limit < commits+minimum {
+		return nil, nil, fmt.Errorf("memory_limit is %d MiB, but the pipelines need at least %d MiB: %d MiB for commits and %d MiB for data in flight",
+			limit>>20, (commits+minimum+1<<20-1)>>20, commits>>20, minimum>>20)
+	}
+	b := NewBudget(limit - commits)
+	shares := map[string]*Share{}
+	for _, d := range defs {
+		shares[d.Name] = b.Share(d.minimumBytes())
+	}
+	return b, shares, nil
+}

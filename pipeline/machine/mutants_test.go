@@ -1,0 +1,291 @@
+package machine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
+)
+
+// mutant is one deliberate mistake in the protocol. It is made around the machine, by changing what it hears, what it asks for
+// or what it remembers, or in the model of a sink: production code has no switch for it. The exploration must find each.
+type mutant uint8
+
+const (
+	none mutant = iota
+
+	// In the log.
+	claimNotListedAgain // a claim counts when its Create succeeded
+	claimReadBack       // a claim counts when it is read at the number that List gave before
+	leaseNotRaised      // a claim takes the lease that it found
+	readBeforeClaim     // the newest manifest is looked for before the claim
+	absentIsAborted     // an unknown publish that is not there is given up, and its records are cut again
+	existsIsMine        // something at the number of a publish is taken for its manifest
+	twoInFlight         // a manifest is sent before the one below is known to be there
+	forgetPending       // a manifest lists its own committables only
+	forgetSecond        // the same, for the second sink
+	positionsFirst      // a manifest lists nothing: positions move before the commits
+
+	// In what is deleted.
+	deleteAtFirst    // segments go when the first sink has committed
+	oldLogsEarly     // older manifests go before the own first one
+	claimsDeleted    // claims go with the manifests
+	fencedCleans     // a fenced run removes what it prepared
+	sweepBeforeClaim // a new run removes what no manifest lists
+
+	// In commits.
+	commitBeforePublish // exactly-once commits what is about to be published
+	outOfOrder          // two commits of one sink are under way
+	unknownIsDone       // an unknown outcome is taken for Committed
+	obeyFenced          // Fenced from a sink ends the run without a look at the log
+	fenceBeforeClaim    // sinks are fenced before the claim
+	replaceFirst        // a replacement is committed before a manifest names it
+	lettersLost         // refused rows are replaced and their dead letters forgotten
+
+	// In sinks.
+	keyIsNumber         // a ledger holds the checkpoint without its lease
+	newerIsCommitted    // a ledger above the asker's unit is taken for Committed whoever wrote it
+	noKill              // clickhouse: running inserts are not killed
+	blindRetry          // clickhouse: a retry does not look whether the rows are there
+	lookBeforeFence     // clickhouse: a retry looks, then raises the fence
+	fenceWithoutAttempt // clickhouse: the fence holds the lease alone
+	ledgerBeforeInit    // kafka: the ledger is read before the producer is initialised
+	retryInOldEpoch     // kafka: a retry goes on in the epoch of the unknown transaction
+)
+
+// answerNow is the answer to an effect that a mutant does not do.
+type answerNow struct{ Event }
+
+func (answerNow) effect() {}
+
+// ask is an effect that a mutant adds.
+type ask struct{ pending }
+
+func (ask) effect() {}
+
+// mutateEvent changes what the machine hears.
+func (s *step) mutateEvent(ev Event) Event {
+	m := s.r.m
+	switch got := ev.(type) {
+	case Listed:
+		if s.x.mutant == readBeforeClaim && got.For == ForClaim && s.r.read == 0 {
+			s.r.read = got.Last + 1
+		}
+	case Got:
+		switch {
+		case s.x.mutant == readBeforeClaim && got.For == ForRead && got.Seq >= s.r.read:
+			got.Entry = checkpoint.Entry{Claim: &checkpoint.Claim{Lease: 1}}
+			return got
+		case s.x.mutant == absentIsAborted && got.For == ForPublish && !got.Found && m.phase == running:
+			m.publish, m.cuts, m.splits = nil, m.cuts[1:], nil
+			for _, sh := range m.head.Shards {
+				m.splits = append(m.splits, sh.Splits...)
+			}
+			return TimerFired{Timer{Kind: TimerInterval}}
+		}
+	case Created:
+		if s.x.mutant == existsIsMine && got.For == ForPublish && got.Result == CreateExists {
+			got.Result = CreateDone
+			return got
+		}
+	case CommitDone:
+		if s.x.mutant == unknownIsDone && got.Outcome == sink.Unknown {
+			got.Outcome = sink.Committed
+			return got
+		}
+	}
+	return ev
+}
+
+// mutateEffects changes what the machine asks for after an event.
+func (s *step) mutateEffects(ev Event, effects []Effect) []Effect {
+	if s.x.mutant == none {
+		return effects
+	}
+	var out []Effect
+	for _, e := range effects {
+		out = append(out, s.mutateEffect(ev, e)...)
+	}
+	m := s.r.m
+	switch got := ev.(type) {
+	case Started:
+		if s.x.mutant == sweepBeforeClaim {
+			out = append(out, ask{pending{kind: doSweep, unasked: true, seq: 99, id: s.x.collect(Collect{})}})
+		}
+	case CommitDone:
+		if s.x.mutant == deleteAtFirst && got.Outcome == sink.Committed && got.Sink == 0 {
+			out = append(out, Collect{Segments: m.listedSegments()})
+		}
+		if s.x.mutant == obeyFenced && got.Outcome == sink.Fenced && m.phase != stopped {
+			m.phase = stopped
+			return []Effect{Stop{Reason: StoppedFenced}}
+		}
+	case ReplaceDone:
+		if s.x.mutant == replaceFirst {
+			out = append(out, s.commitUnasked(got.Sink, got.By))
+		}
+	case Got:
+		if s.x.mutant == fenceBeforeClaim && got.For == ForClaim && got.Found && m.claim.there == 0 {
+			for n := range m.sinks {
+				out = append(out, ask{pending{kind: doFence, unasked: true, sink: uint8(n), seq: checkpoint.Seq(got.Entry.Lease() + 1), id: s.x.committableList(nil)}})
+			}
+		}
+	}
+	return out
+}
+
+func (s *step) commitUnasked(n int, c sink.Committable) Effect {
+	return ask{pending{kind: doCommit, unasked: true, sink: uint8(n), number: c.Checkpoint, id: s.x.committableList([]sink.Committable{c})}}
+}
+
+// mutateEffect returns what is done in place of one effect.
+func (s *step) mutateEffect(ev Event, e Effect) []Effect {
+	m := s.r.m
+	switch e := e.(type) {
+	case List:
+		created, isCreated := ev.(Created)
+		_, isGot := ev.(Got)
+		switch {
+		case s.x.mutant == claimNotListedAgain && e.For == ForClaim && isCreated && created.Result == CreateDone:
+			return []Effect{answerNow{Listed{For: ForClaim, Last: created.Seq}}}
+		case s.x.mutant == claimReadBack && e.For == ForClaim && isGot && m.claim.there != 0:
+			return []Effect{answerNow{Listed{For: ForClaim, Last: m.claim.there}}}
+		}
+	case Create:
+		return s.mutateCreate(e)
+	case FenceSink:
+		if s.x.mutant == oldLogsEarly && e.Sink == 0 && len(m.kept) > 0 {
+			return []Effect{Collect{Manifests: m.kept}, e}
+		}
+	case Collect:
+		if s.x.mutant == claimsDeleted && len(e.Manifests) > 0 {
+			e.Manifests = append([]checkpoint.Seq{e.Manifests[0] - 1}, e.Manifests...)
+			return []Effect{e}
+		}
+	case Commit:
+		if q := m.sinks[e.Sink].queue; s.x.mutant == outOfOrder && len(q) > 1 {
+			return []Effect{s.commitUnasked(e.Sink, q[1]), e}
+		}
+	case Letters:
+		if s.x.mutant == lettersLost {
+			s.r.letters = 0
+		}
+	case Stop:
+		if s.x.mutant == fencedCleans && e.Reason == StoppedFenced {
+			return []Effect{Collect{Segments: m.segments}, e}
+		}
+	}
+	return []Effect{e}
+}
+
+func (s *step) mutateCreate(e Create) []Effect {
+	man := e.Entry.Manifest
+	if e.For == ForClaim {
+		if s.x.mutant == leaseNotRaised && e.Entry.Claim.Lease > 1 {
+			c := *e.Entry.Claim
+			c.Lease--
+			s.r.m.claim.claim = &c
+			e.Entry.Claim = &c
+		}
+		return []Effect{e}
+	}
+	out := []Effect{e}
+	for i := range man.Sinks {
+		own := func(c sink.Committable) bool { return idOf(c) == id{man.Lease, man.Checkpoint} }
+		p := &man.Sinks[i].Pending
+		switch {
+		case s.x.mutant == forgetPending || s.x.mutant == forgetSecond && i == 1:
+			*p = slices.DeleteFunc(slices.Clone(*p), func(c sink.Committable) bool { return !own(c) })
+		case s.x.mutant == positionsFirst:
+			*p = nil
+		case s.x.mutant == commitBeforePublish:
+			for _, c := range *p {
+				if own(c) {
+					out = append(out, s.commitUnasked(i, c))
+				}
+			}
+		}
+	}
+	if s.x.mutant == twoInFlight {
+		out = append(out, answerNow{Created{For: ForPublish, Seq: e.Seq, Result: CreateDone}})
+	}
+	return out
+}
+
+// holds reports whether a commit waits for its manifest.
+func (x *explorer) holds(s state, slot int, mv move) bool {
+	p := x.runs.all[s[4+slot]].pending[mv.at]
+	return !x.logs.all[s[0]].decided(x, int(p.sink), unitOf(&x.committables[p.id][0]))
+}
+
+// Each mistake must be found, by the check that is named and in a small configuration. The table is what an edit of the protocol
+// is measured by: a mutant that nothing catches means that the exploration is blind there.
+func TestExplore_findsEveryMutant(t *testing.T) {
+	rows := exploration{name: "rows", sinks: [2]kind{ledger, ledger}, records: []int{1, 1}, runs: 2, dies: -1, cuts: 2, faults: 1}
+	with := func(change func(*exploration)) exploration {
+		c := rows
+		change(&c)
+		return c
+	}
+	collecting := with(func(c *exploration) { c.collects, c.keep, c.records, c.cuts = true, 1, []int{2, 1}, 3 })
+	sinks := func(a, b kind) exploration { return with(func(c *exploration) { c.sinks = [2]kind{a, b} }) }
+	atLeastOnce := with(func(c *exploration) { c.alo = true })
+	refusing := with(func(c *exploration) { c.refuses = 1 })
+	for _, test := range []struct {
+		name   string
+		mutant mutant
+		cfg    exploration
+		want   string
+	}{
+		{"claim counts without another List", claimNotListedAgain, collecting, ""},
+		{"claim counts when it is read back", claimReadBack, collecting, ""},
+		{"lease is not raised", leaseNotRaised, rows, ""},
+		{"newest manifest read before the claim", readBeforeClaim, rows, ""},
+		{"unknown publish, absent = aborted", absentIsAborted, rows, ""},
+		{"something at the number = published", existsIsMine, rows, ""},
+		{"two manifests in flight", twoInFlight, rows, ""},
+		{"pending of before is forgotten", forgetPending, rows, ""},
+		{"pending of one sink is forgotten", forgetSecond, rows, ""},
+		{"positions before commits", positionsFirst, rows, ""},
+		{"segments deleted when the first sink has committed", deleteAtFirst, collecting, ""},
+		{"old manifests deleted before the own first one", oldLogsEarly, collecting, ""},
+		{"claims deleted", claimsDeleted, collecting, ""},
+		{"fenced run cleans up", fencedCleans, collecting, ""},
+		{"orphans swept before the claim", sweepBeforeClaim, collecting, ""},
+		{"commit before publish", commitBeforePublish, rows, ""},
+		{"two commits of a sink in flight", outOfOrder, rows, ""},
+		{"unknown outcome = committed", unknownIsDone, rows, ""},
+		{"Fenced obeyed without a look at the log", obeyFenced, sinks(kafka, ledger), ""},
+		{"sinks fenced before the claim", fenceBeforeClaim, rows, ""},
+		{"replacement committed before it is published", replaceFirst, refusing, ""},
+		{"dead letters of refused rows forgotten", lettersLost, refusing, ""},
+		{"at-least-once, ledger key without the lease", keyIsNumber, atLeastOnce, ""},
+		{"at-least-once, newer ledger = committed", newerIsCommitted, atLeastOnce, ""},
+		{"clickhouse: no KILL", noKill, sinks(clickhouse, ledger), ""},
+		{"clickhouse: blind retry", blindRetry, sinks(clickhouse, ledger), ""},
+		{"clickhouse: look before the fence", lookBeforeFence, sinks(clickhouse, ledger), ""},
+		{"clickhouse: no attempt in the fence", fenceWithoutAttempt, sinks(clickhouse, ledger), ""},
+		{"kafka: ledger read before init", ledgerBeforeInit, sinks(kafka, ledger), ""},
+		{"kafka: retry in the old epoch", retryInOldEpoch, sinks(kafka, ledger), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.limit = 2_000_000
+			x := newExplorer(test.cfg, test.mutant)
+			bad, at := x.explore()
+			t.Logf("%s | %s | depth %d | %d states", test.name, bad, x.depth, len(x.states))
+			if bad == "" || !strings.HasPrefix(bad, test.want) {
+				t.Errorf("%s: got %q, want %q", test.name, bad, test.want)
+			}
+			if testing.Verbose() && bad != "" {
+				t.Logf("\n  %s", strings.Join(x.trace(at), "\n  "))
+			}
+		})
+	}
+}
+
+var _ = record.Lane(0)
+var _ = source.Unbounded

@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/pipeline/machine"
+)
+
+// Logged is one entry of a pipeline's commit log with its number.
+type Logged struct {
+	Seq   checkpoint.Seq
+	Entry checkpoint.Entry
+}
+
+// History reads a pipeline's commit log, lowest number first. It claims nothing, so a run may go on beside it; an entry that is
+// collected in between is left out. An empty log gives no entries.
+func History(ctx context.Context, def *Definition) ([]Logged, error) {
+	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
+	if err != nil {
+		return nil, err
+	}
+	var out []Logged
+	for _, name := range names {
+		seq, err := checkpoint.ParseEntry(def.ID, 0, name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := def.Store.Get(ctx, name)
+		if errors.Is(err, checkpoint.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, err := checkpoint.Decode(data)
+		if err != nil {
+			return nil, fmt.Errorf("log entry %s: %w", name, err)
+		}
+		out = append(out, Logged{seq, e})
+	}
+	return out, nil
+}
+
+// Change is a change of a pipeline's newest manifest by hand.
+type Change struct {
+	Author string
+	Reason string
+	// Apply gets the newest manifest under the lease, and its number in the log, and returns the changed one. An error gives
+	// the change up; the lease is taken all the same.
+	Apply func(seq checkpoint.Seq, head checkpoint.Manifest) (checkpoint.Manifest, error)
+}
+
+// Edit publishes a change of the newest manifest, offline: it takes the next lease, so a run that is alive is fenced and stops
+// at its next publish. It returns the number at which the changed manifest stands.
+//
+// Error kinds: fault.Fenced when somebody newer claimed, fault.Corrupt, fault.Misconfigured, and Apply's own. After any error
+// but Apply's the change may be published: look at the log.
+func Edit(ctx context.Context, def *Definition, env Env, change Change) (checkpoint.Seq, error) {
+	id, err := openStore(ctx, def, env)
+	if err != nil {
+		return 0, err
+	}
+	r := run{def: def, env: env, storeID: id}
+	cfg := r.config()
+	cfg.Offline = true
+	e := editor{def: def, change: change, machine: machine.New(cfg), env: env}
+	queue := []machine.Event{machine.Started{}}
+	for len(queue) > 0 {
+		if ctx.Err() != nil {
+			return 0, fault.E("pipeline.Edit", fault.Unknown, context.Cause(ctx))
+		}
+		ev := queue[0]
+		queue = queue[1:]
+		for _, effect := range e.machine.Step(time.Now().UnixMilli(), ev) {
+			answer, err := e.do(ctx, effect)
+			if err != nil || e.done {
+				return e.published, err
+			}
+			if answer != nil {
+				queue = append(queue, answer)
+			}
+		}
+	}
+	return 0, fault.E("pipeline.Edit", fault.Unknown, errors.New("the change came to no end"))
+}
+
+// editor does the effects of an offline change one after the other.
+type editor struct {
+	def       *Definition
+	env       Env
+	change    Change
+	machine   *machine.Machine
+	published checkpoint.Seq
+	refused   error // of Apply
+	done      bool
+}
+
+func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, error) {
+	switch f := effect.(type) {
+	case machine.List:
+		return listLog(ctx, e.def, f), nil
+	case machine.Get:
+		return getEntry(ctx, e.def, f), nil
+	case machine.Create:
+		data, err := checkpoint.Encode(f.Entry)
+		if err != nil {
+			return nil, err
+		}
+		err = e.def.Store.Create(ctx, checkpoint.EntryName(e.def.ID, 0, f.Seq), data)
+		return machine.Created{For: f.For, Seq: f.Seq, Result: createResult(err)}, nil
+	case machine.Edit:
+		man, err := e.change.Apply(f.Seq, f.Head)
+		e.refused = err
+		man.Author, man.Reason = e.change.Author, e.change.Reason
+		return machine.Edited{OK: err == nil, Manifest: man}, nil
+	case machine.SetTimer:
+		t := time.NewTimer(jittered(backoffFirst<<min(f.Attempt, 16), backoffMax, e.env.Random))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		return machine.TimerFired{Timer: f.Timer}, nil
+	case machine.Published:
+		e.published = f.Seq
+		return nil, nil
+	case machine.Stop:
+		e.done = true
+		return nil, e.end(f)
+	case machine.FenceSink, machine.Commit, machine.Replace, machine.Discover, machine.Run, machine.AddSplits, machine.Barrier,
+		machine.Letters, machine.Assemble, machine.Settled, machine.Collect, machine.Sweep:
+	}
+	return nil, fault.E("pipeline.Edit", fault.Corrupt, fmt.Errorf("an offline change asks for %T", effect))
+}
+
+func (e *editor) end(s machine.Stop) error {
+	if e.refused != nil {
+		return e.refused
+	}
+	switch s.Reason {
+	case machine.Done:
+		return nil
+	case machine.StoppedFenced:
+		return fault.E("pipeline.Edit", fault.Fenced, errors.New(s.Text))
+	case machine.StoppedCorrupt:
+		return fault.E("pipeline.Edit", fault.Corrupt, errors.New(s.Text))
+	case machine.StoppedMisconfigured:
+		return fault.E("pipeline.Edit", fault.Misconfigured, errors.New(s.Text))
+	case machine.Restart, machine.StoppedLost, machine.StoppedByRule:
+	}
+	return fault.E("pipeline.Edit", fault.Unknown, errors.New(s.Text))
+}

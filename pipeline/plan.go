@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/step"
+)
+
+// plan is how a pipeline's records become rows: which columns are decoded, and what each step makes of them.
+type plan struct {
+	guarantee Guarantee
+	decoded   *record.Schema // what the decoder fills
+	metadata  step.Step      // adds the columns that the sink takes from metadata; nil without any
+	written   *record.Schema // what the sink gets
+}
+
+// newPlan looks at the targets and binds codec and steps to what they take.
+func newPlan(ctx context.Context, def *Definition, storeID string) (plan, error) {
+	plugins, names := def.sinks()
+	var inspections []sink.Inspection
+	for i, p := range plugins {
+		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
+		if err != nil {
+			return plan{}, fmt.Errorf("sink %q: %w", names[i], err)
+		}
+		inspections = append(inspections, in)
+	}
+	p := plan{guarantee: Derive(def, inspections)}
+	if err := p.guarantee.err(); err != nil {
+		return p, fault.E("pipeline", fault.Misconfigured, err)
+	}
+	return p, p.bind(def, inspections[0].Schema)
+}
+
+// bind works out the columns to decode, backwards through the steps from what the sink takes, and checks the way forward.
+func (p *plan) bind(def *Definition, wanted *record.Schema) error {
+	need := wanted
+	for i := len(def.Steps) - 1; i >= 0 && need != nil; i-- {
+		if w, ok := def.Steps[i].(step.Wanter); ok {
+			need = w.Want(need)
+		}
+	}
+	rest, columns, err := step.TakeMetadata(need, nil)
+	if err != nil {
+		return err
+	}
+	if p.decoded, err = def.Codec.Schema(rest); err != nil {
+		return err
+	}
+	p.written = p.decoded
+	if len(columns) > 0 {
+		p.metadata = step.NewMetadata(columns)
+		if p.written, _, err = p.metadata.Bind(p.written); err != nil {
+			return err
+		}
+	}
+	for _, s := range def.Steps {
+		if p.written, _, err = s.Bind(p.written); err != nil {
+			return fmt.Errorf("step %q: %w", s.Name(), err)
+		}
+	}
+	return nil
+}
+
+// equip gives a task its decoder, steps and batch.
+func (p *plan) equip(t *task, def *Definition) error {
+	var err error
+	if t.decoder, err = def.Codec.New(p.decoded); err != nil {
+		return err
+	}
+	t.decoded, t.batch = p.decoded, record.NewBatch(p.decoded)
+	schema := p.decoded
+	if p.metadata != nil {
+		if schema, t.metadata, err = p.metadata.Bind(schema); err != nil {
+			return err
+		}
+	}
+	for _, s := range def.Steps {
+		out, apply, err := s.Bind(schema)
+		if err != nil {
+			return fmt.Errorf("step %q: %w", s.Name(), err)
+		}
+		schema, t.applies = out, append(t.applies, apply)
+	}
+	return nil
+}

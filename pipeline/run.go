@@ -1,0 +1,257 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/telemetry"
+	"github.com/ingestd/ingestd/pipeline/machine"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
+)
+
+// Env is what the daemon gives every run of a pipeline.
+type Env struct {
+	Log     *slog.Logger
+	Metrics *telemetry.Pipeline
+	Memory  *Share
+	// Random fills b with random bytes: store IDs and nonces come from it.
+	Random func(b []byte)
+	// Who names the process, for people: host, process ID, version.
+	Who string
+}
+
+// run is the driver of one machine: it does what the machine decides and reports what came of it. Its loop is one goroutine,
+// which owns everything here but the queues; requests to stores, sources and sinks go on beside it.
+type run struct {
+	def     *Definition
+	env     Env
+	meter   *meter
+	plan    plan // how records become rows
+	storeID string
+	machine *machine.Machine
+
+	ctx    context.Context //nolint:containedctx // the run's life time, ended by cancel
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	inbox  chan func() // what the loop does next
+
+	segments  *checkpoint.Segments // made when the lease is known
+	sinks     []*sinkActor
+	letters   actor // the coordinator's own dead-letter writer
+	collector actor
+	own       sink.Writer // of letters, opened when it is needed first
+	tasks     []*task
+	given     []int    // splits of each task
+	held      []func() // for tasks that don't run yet
+	drained   map[int]bool
+	owed      map[record.Checkpoint]owed
+	opened    bool // the tasks are to run
+	queue     []machine.Event
+	stepping  bool
+	bytes     atomic.Int64
+	cutAt     time.Time
+	frozen    map[checkpoint.Seq][]byte
+	stopped   *machine.Stop
+	panicked  bool
+	onRunning func() // called when the tasks run
+}
+
+// newRun prepares a run without claiming anything: whatever is misconfigured shows before a healthy run is fenced.
+func newRun(ctx context.Context, def *Definition, env Env) (*run, error) {
+	r := &run{def: def, env: env, drained: map[int]bool{}, owed: map[record.Checkpoint]owed{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func())}
+	_, names := def.sinks()
+	r.meter = newMeter(env.Metrics, names)
+	var err error
+	if r.storeID, err = openStore(ctx, def, env); err != nil {
+		return nil, err
+	}
+	if r.plan, err = newPlan(ctx, def, r.storeID); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func openStore(ctx context.Context, def *Definition, env Env) (string, error) {
+	random := make([]byte, 16)
+	env.Random(random)
+	id, err := checkpoint.OpenStore(ctx, def.Store, random)
+	if err != nil {
+		return "", err
+	}
+	return id, checkpoint.OpenPipeline(ctx, def.Store, id, def.ID)
+}
+
+func (r *run) config() machine.Config {
+	nonce := make([]byte, 16)
+	r.env.Random(nonce)
+	_, names := r.def.sinks()
+	cfg := machine.Config{
+		StoreID: r.storeID, Pipeline: r.def.ID, Nonce: fmt.Sprintf("%x", nonce), Who: r.env.Who, Digest: r.def.Digest,
+		Stages: r.def.stages(), Sinks: names, DeadLetter: len(names) - 1, Tasks: r.def.Tasks,
+		AtLeastOnce: r.def.Delivery == config.AtLeastOnce, MaxPending: r.def.Checkpoint.MaxPending, Keep: r.def.Checkpoint.Keep,
+		MaxRatio: r.def.MaxRatio, RatioWindow: r.def.RatioWindow,
+	}
+	if r.def.DeadLetter == nil {
+		cfg.DeadLetter = -1
+	}
+	for range names {
+		cfg.StopOnReject = append(cfg.StopOnReject, r.def.StopOnReject)
+	}
+	return cfg
+}
+
+// drive runs the machine to its end. Requests come from outside; the result is the machine's last effect.
+func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machine.Stop {
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	defer r.close()
+	r.machine = machine.New(r.config())
+	plugins, names := r.def.sinks()
+	for i := range plugins {
+		a := &sinkActor{owner: r, index: i, name: names[i], plugin: plugins[i], actor: make(actor, actorQueue)}
+		r.sinks = append(r.sinks, a)
+		r.wg.Go(func() { a.run(r.ctx) })
+	}
+	r.letters, r.collector = make(actor, actorQueue), make(actor, actorQueue)
+	r.wg.Go(func() { r.letters.run(r.ctx) })
+	r.wg.Go(func() { r.collector.run(r.ctx) })
+	r.step(machine.Started{})
+	late := time.NewTicker(r.def.Checkpoint.Timeout / lateLooks)
+	defer late.Stop()
+	for r.stopped == nil {
+		select {
+		case f := <-r.inbox:
+			f()
+		case now := <-late.C:
+			r.lookForLate(now)
+		case q := <-requests:
+			r.step(machine.Requested{Request: q})
+		case <-ctx.Done():
+			r.stopped = &machine.Stop{Reason: machine.Restart, Text: context.Cause(ctx).Error()}
+		}
+	}
+	return *r.stopped
+}
+
+// lateLooks is how often within the time for a checkpoint's parts it is looked whether that is over.
+const lateLooks = 8
+
+// owed are the parts of a checkpoint that tasks have not given.
+type owed struct {
+	tasks int
+	since time.Time
+}
+
+// lookForLate gives a checkpoint up whose parts take too long.
+func (r *run) lookForLate(now time.Time) {
+	for c, o := range r.owed {
+		if took := now.Sub(o.since); took > r.def.Checkpoint.Timeout {
+			r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("checkpoint %d: %d tasks gave no part in %s", c, o.tasks, took.Round(time.Millisecond))})
+			return
+		}
+	}
+}
+
+// step gives the machine an event and does what it decides. An event that comes of an effect at once waits for its turn.
+func (r *run) step(ev machine.Event) {
+	r.queue = append(r.queue, ev)
+	if r.stepping {
+		return
+	}
+	r.stepping = true
+	defer func() { r.stepping = false }()
+	for len(r.queue) > 0 {
+		ev := r.queue[0]
+		r.queue = r.queue[1:]
+		r.take(ev)
+	}
+}
+
+func (r *run) take(ev machine.Event) {
+	if p, ok := ev.(machine.PartDone); ok {
+		r.paid(p.Checkpoint)
+	}
+	r.observe(ev)
+	for _, e := range r.machine.Step(time.Now().UnixMilli(), ev) {
+		r.do(e)
+	}
+}
+
+// paid notes that a task gave its part.
+func (r *run) paid(c record.Checkpoint) {
+	if o := r.owed[c]; o.tasks > 1 {
+		r.owed[c] = owed{o.tasks - 1, o.since}
+		return
+	}
+	delete(r.owed, c)
+}
+
+// post lets the loop do something, from any goroutine of the run. It answers false when the run is over.
+func (r *run) post(f func()) bool {
+	select {
+	case r.inbox <- f:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// send hands an event to the loop, from any goroutine of the run.
+func (r *run) send(ev machine.Event) { r.post(func() { r.step(ev) }) }
+
+// fail reports an error outside the protocol. An error that only says that the run ends is none.
+func (r *run) fail(err error) {
+	if r.ctx.Err() != nil && errors.Is(err, context.Cause(r.ctx)) {
+		return
+	}
+	r.send(machine.Failed{Kind: fault.KindOf(err), Text: describe(err)})
+}
+
+// describe is an error's text with the remedy, when there is one.
+func describe(err error) string {
+	if remedy := fault.RemedyOf(err); remedy != "" {
+		return err.Error() + "\n  next: " + remedy
+	}
+	return err.Error()
+}
+
+// errRunOver is the cause by which everything of a run ends.
+var errRunOver = errors.New("the run is over")
+
+// close ends everything of the run and waits for it. Nothing of it acts afterwards in this process; what is on the wire is
+// fenced by the next lease.
+func (r *run) close() {
+	r.cancel(errRunOver)
+	r.wg.Wait()
+	for _, t := range r.tasks {
+		t.close(r.env.Log)
+	}
+	if r.own != nil {
+		logClose(r.env.Log, "dead-letter writer", r.own.Close())
+	}
+	for _, s := range r.sinks {
+		if s.sink != nil {
+			logClose(r.env.Log, "sink "+s.name, s.sink.Close())
+		}
+	}
+}
+
+// logClose tells of an error of a Close: nothing depends on it, as everything that counts was durable before.
+func logClose(log *slog.Logger, what string, err error) {
+	if err != nil {
+		log.Warn("close", slog.String("what", what), slog.String("error", err.Error()))
+	}
+}
+
+// identity is who the run's sinks write as.
+func (r *run) identity(name string) sink.Identity {
+	return sink.Identity{StoreID: r.storeID, Pipeline: r.def.ID, Lane: record.Lane(0), Sink: name}
+}

@@ -1,0 +1,321 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/codec"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/inject"
+	"github.com/ingestd/ingestd/internal/invariant"
+	"github.com/ingestd/ingestd/pipeline/machine"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/step"
+)
+
+// task is one goroutine that owns splits, from reading to prepared rows. Everything in it belongs to that goroutine but the
+// control queue.
+type task struct {
+	number   int
+	reader   source.Reader
+	decoder  codec.Decoder
+	metadata step.Apply // nil without metadata columns
+	applies  []step.Apply
+	writers  []sink.Writer // in the order of sinks
+	dead     int           // place of the dead-letter writer, or -1
+	meter    *meter
+
+	decoded *record.Schema
+	batch   *record.Batch
+	letters *record.Batch
+	result  step.Result
+	splits  map[string]source.Split // where each split stands
+	moved   map[string]bool         // since the last barrier
+	open    int                     // splits that are not finished
+	drained bool                    // said that none is
+	stages  []checkpoint.StageCount // since the last barrier
+	told    time.Time               // when the meter was told of lag
+
+	part    func(machine.PartDone)
+	drain   func()
+	onRead  func(bytes int64)
+	control chan control
+	wake    struct {
+		sync.Mutex
+		cancel context.CancelFunc // of the Poll under way
+	}
+}
+
+// control is what the driver sends to a task, in order.
+type control struct {
+	barrier *sink.Cut
+	add     []source.Split
+}
+
+// controlQueue bounds what a task is asked before it answers: two barriers and additions between them.
+const controlQueue = 16
+
+// pollMax bounds one wait for records, so that a task tells of its lag also when nothing arrives.
+const pollMax = time.Second
+
+// send puts a control into the task's queue and wakes it from its Poll.
+func (t *task) send(ctx context.Context, c control) {
+	select {
+	case t.control <- c:
+	case <-ctx.Done():
+		return
+	}
+	t.wake.Lock()
+	defer t.wake.Unlock()
+	if t.wake.cancel != nil {
+		t.wake.cancel()
+	}
+}
+
+// run works until the final barrier, an error or the end of ctx.
+func (t *task) run(ctx context.Context) error {
+	for {
+		if t.open == 0 && !t.drained {
+			t.drained = true
+			t.drain()
+		}
+		c, ok, err := t.next(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if err := t.poll(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		final, err := t.obey(ctx, c)
+		if err != nil || final {
+			return err
+		}
+	}
+}
+
+// next takes a control from the queue. With splits to read it does not wait for one.
+func (t *task) next(ctx context.Context) (control, bool, error) {
+	if t.open > 0 {
+		select {
+		case c := <-t.control:
+			return c, true, nil
+		case <-ctx.Done():
+			return control{}, false, context.Cause(ctx)
+		default:
+			return control{}, false, nil
+		}
+	}
+	select {
+	case c := <-t.control:
+		return c, true, nil
+	case <-ctx.Done():
+		return control{}, false, context.Cause(ctx)
+	}
+}
+
+func (t *task) obey(ctx context.Context, c control) (final bool, err error) {
+	if c.barrier != nil {
+		return c.barrier.Final, t.prepare(ctx, *c.barrier)
+	}
+	for _, sp := range c.add {
+		t.splits[sp.Split] = sp
+		t.open++
+	}
+	t.drained = false
+	return false, t.reader.Add(ctx, c.add)
+}
+
+// poll waits for one fetch, or for a control, and takes what came all the way to the writers.
+func (t *task) poll(ctx context.Context) error {
+	pollCtx, cancel := context.WithTimeout(ctx, pollMax)
+	defer cancel()
+	t.wake.Lock()
+	t.wake.cancel = cancel
+	waiting := len(t.control) > 0
+	t.wake.Unlock()
+	if waiting {
+		return nil
+	}
+	f, err := t.reader.Poll(pollCtx)
+	if err != nil {
+		return err
+	}
+	if err := t.take(ctx, f); err != nil {
+		return err
+	}
+	if now := time.Now(); now.Sub(t.told) >= pollMax {
+		t.told = now
+		t.meter.source(t.number, t.reader.Lag(), t.reader.Waiting())
+	}
+	return nil
+}
+
+// take decodes, transforms and writes one fetch, and moves the split's position past it (I1, I2, I10).
+func (t *task) take(ctx context.Context, f source.Fetch) error {
+	if f.Release != nil {
+		defer f.Release()
+	}
+	if f.Next.Split == "" {
+		return nil
+	}
+	sp, ok := t.splits[f.Next.Split]
+	if !ok {
+		return fault.E("pipeline.task", fault.Unknown, fmt.Errorf("the source handed out split %q, which is not of task %d", f.Next.Split, t.number))
+	}
+	invariant.Check("I10", f.Next.Offset >= sp.Offset, "a split goes back:", sp.Split, sp.Offset, f.Next.Offset)
+	if err := t.process(ctx, f); err != nil {
+		return fmt.Errorf("split %s, offset %d: %w", sp.Split, sp.Offset, err)
+	}
+	sp.Position = f.Next
+	if f.Finished && !sp.Finished {
+		sp.Finished = true
+		t.open--
+	}
+	t.splits[sp.Split] = sp
+	t.moved[sp.Split] = true
+	return nil
+}
+
+func (t *task) process(ctx context.Context, f source.Fetch) error {
+	if len(f.Rows)+len(f.Refused) == 0 {
+		return nil
+	}
+	b := t.batch
+	b.Reshape(t.decoded)
+	b.Meta.Split, b.Meta.Topic, b.Meta.Partition = f.Next.Split, f.Topic, f.Partition
+	t.letters.Reset()
+	for _, l := range f.Refused {
+		record.AppendDeadLetter(t.letters, l)
+	}
+	in, passed := int64(len(f.Rows)+len(f.Refused)), int64(len(f.Rows))
+	t.count(0, in, passed, 0)
+	bytes := t.decode(f)
+	t.meter.read(in, bytes)
+	t.onRead(bytes)
+	t.count(1, passed, int64(b.Rows), 0)
+	for i, apply := range t.applies {
+		in := int64(b.Rows)
+		filtered := t.apply(apply, "")
+		t.count(2+i, in, int64(b.Rows), filtered)
+	}
+	if err := t.write(ctx); err != nil {
+		return err
+	}
+	return t.bury(ctx)
+}
+
+// decode fills the batch from a fetch and returns the bytes that were read.
+func (t *task) decode(f source.Fetch) (bytes int64) {
+	b := t.batch
+	for i := range f.Rows {
+		r := &f.Rows[i]
+		bytes += int64(len(r.Key) + len(r.Value))
+		refusal, ok := t.decoder.Decode(b, r.Value)
+		if ok {
+			b.AppendMeta(record.RowMeta{Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value, Headers: r.Headers})
+			continue
+		}
+		record.AppendDeadLetter(t.letters, record.DeadLetter{
+			Split: f.Next.Split, Topic: f.Topic, Partition: f.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+			Key: r.Key, Value: r.Value, Headers: r.Headers, Stage: "decode", Reason: refusal.Reason, Column: refusal.Column, Byte: refusal.Byte,
+		})
+	}
+	if t.metadata != nil {
+		t.apply(t.metadata, "decode")
+	}
+	return bytes
+}
+
+// apply runs a step over the batch and takes its refusals to the dead letters. It returns how many rows were filtered.
+func (t *task) apply(apply step.Apply, stage string) int64 {
+	t.result.Filtered, t.result.Refused = 0, t.result.Refused[:0]
+	apply(t.batch, &t.result)
+	for _, l := range t.result.Refused {
+		if stage != "" {
+			l.Stage = stage
+		}
+		record.AppendDeadLetter(t.letters, l)
+	}
+	return t.result.Filtered
+}
+
+// write hands the batch to the main sink's writer and its refusals to the dead letters.
+func (t *task) write(ctx context.Context) error {
+	b := t.batch
+	stage := len(t.stages) - 1
+	if b.Rows == 0 {
+		return nil
+	}
+	refused, err := t.writers[0].Write(ctx, b)
+	if err != nil {
+		return err
+	}
+	for _, r := range refused {
+		record.AppendDeadLetter(t.letters, b.Letter(r.Row, "sink:"+MainSink, r))
+	}
+	t.count(stage, int64(b.Rows), int64(b.Rows-len(refused)), 0)
+	return nil
+}
+
+// bury writes the dead letters of a fetch, or stops the pipeline when there is no place for them.
+func (t *task) bury(ctx context.Context) error {
+	if t.letters.Rows == 0 {
+		return nil
+	}
+	if t.dead < 0 {
+		return fault.WithRemedy("pipeline.task", fault.Rejected, errors.New(describeLetter(t.letters)),
+			"configure [pipeline.NAME.dead_letter] to go on past records like this one, or correct the decode section")
+	}
+	refused, err := t.writers[t.dead].Write(ctx, t.letters)
+	if err == nil && len(refused) > 0 {
+		err = fault.E("pipeline.task", fault.Rejected, fmt.Errorf("the dead-letter sink refused a dead letter: %s", refused[0].Reason))
+	}
+	return err
+}
+
+// count adds to a stage's account; what neither passed nor was filtered was refused.
+func (t *task) count(stage int, in, passed, filtered int64) {
+	s := &t.stages[stage]
+	s.In, s.Passed, s.Filtered, s.Refused = s.In+in, s.Passed+passed, s.Filtered+filtered, s.Refused+in-passed-filtered
+}
+
+// prepare makes the task's part of a checkpoint durable and reports it.
+func (t *task) prepare(ctx context.Context, c sink.Cut) error {
+	start := time.Now()
+	p := machine.Part{Task: t.number, Stages: append([]checkpoint.StageCount(nil), t.stages...)}
+	for name := range t.moved {
+		p.Splits = append(p.Splits, t.splits[name])
+	}
+	for _, w := range t.writers {
+		part, err := w.Prepare(ctx, c)
+		if err != nil {
+			return fmt.Errorf("prepare checkpoint %d: %w", c.Checkpoint, err)
+		}
+		part.Task = t.number
+		p.Sinks = append(p.Sinks, part)
+	}
+	inject.Point(inject.AfterPrepare)
+	clear(t.moved)
+	for i := range t.stages {
+		t.stages[i] = checkpoint.StageCount{Stage: t.stages[i].Stage}
+	}
+	t.meter.prepared(p, time.Since(start))
+	t.part(machine.PartDone{Checkpoint: c.Checkpoint, Part: p})
+	return nil
+}
+
+// describeLetter names the first dead letter of a batch, for a pipeline that has no place for it.
+func describeLetter(b *record.Batch) string {
+	text := func(name string) string { return string(b.Cols[b.Schema.Index(name)].BytesAt(0)) }
+	return fmt.Sprintf("%d records were refused and there is no dead-letter sink; the first: %s of split %s, offset %d: %s",
+		b.Rows, text("stage"), text("split"), b.Meta.Offsets[0], text("reason"))
+}

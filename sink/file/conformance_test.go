@@ -1,0 +1,208 @@
+package file
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/sink/sinktest"
+)
+
+// folder is a target of the suite: a disk in memory that can lose power, or one of the machine.
+type folder struct {
+	disk     disk
+	settings Settings
+	flaw     flaw
+	consumed []sinktest.Row // what the reader took away
+	consumes bool
+}
+
+func (g *folder) Plugin(f *sinktest.Faults) (sink.Plugin, error) {
+	p, err := New(g.settings)
+	if err != nil {
+		return nil, err
+	}
+	p.disk = &faultyDisk{disk: g.disk, faults: f, flaw: g.flaw}
+	return p, nil
+}
+
+func (g *folder) LosePower(seed uint64) {
+	if m, ok := g.disk.(*memDisk); ok {
+		m.losePower(seed)
+	}
+}
+
+// Rows reads all visible files. A consuming reader takes them away.
+func (g *folder) Rows(context.Context) ([]sinktest.Row, error) {
+	rows := append([]sinktest.Row(nil), g.consumed...)
+	names, err := g.disk.List(".")
+	if err != nil {
+		return rows, ignoreGone(err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+			continue
+		}
+		found, err := readRows(g.disk, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		rows = append(rows, found...)
+		if !g.consumes {
+			continue
+		}
+		g.consumed = append(g.consumed, found...)
+		if err := g.disk.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+func ignoreGone(err error) error {
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
+
+func readRows(d disk, name string) ([]sinktest.Row, error) {
+	f, err := d.Open(name, openRead)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = unpack(name, data); err != nil {
+		return nil, err
+	}
+	if len(data) == 0 || data[len(data)-1] != '\n' {
+		return nil, errors.New("the file does not end with a line")
+	}
+	var rows []sinktest.Row
+	for line := range bytes.SplitSeq(data[:len(data)-1], []byte("\n")) {
+		var r struct {
+			ID, Offset  int64
+			Text, Value string
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, fmt.Errorf("line %q: %w", line, err)
+		}
+		rows = append(rows, sinktest.Row{ID: r.ID + r.Offset, Text: r.Text + r.Value})
+	}
+	return rows, nil
+}
+
+func unpack(name string, data []byte) ([]byte, error) {
+	switch {
+	case strings.HasSuffix(name, ".gz"):
+		r, err := gzip.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(r)
+	case strings.HasSuffix(name, ".zst"):
+		r, err := zstd.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		defer r.Close()
+		return io.ReadAll(r)
+	case !strings.HasSuffix(name, ".ndjson"):
+		return nil, errors.New("a name without a known ending")
+	}
+	return data, nil
+}
+
+// everyCheckpoint shows the rows of a checkpoint with its commit; collecting keeps them for a minute or 200 bytes.
+func everyCheckpoint() Settings {
+	return Settings{Path: "memory", Roll: Roll{EveryCheckpoint: true}}
+}
+
+func collecting() Settings {
+	return Settings{Path: "memory", Roll: Roll{Size: 200, Age: time.Minute}}
+}
+
+func harness(settings Settings, f flaw) sinktest.Harness {
+	return sinktest.Harness{
+		Target: func(testing.TB) sinktest.Target {
+			return &folder{disk: newMemDisk(), settings: settings, flaw: f}
+		},
+		Exact: settings.Roll.EveryCheckpoint, LosesPower: true,
+	}
+}
+
+func TestFile_conformanceEveryCheckpoint(t *testing.T) {
+	sinktest.Run(t, harness(everyCheckpoint(), faultless))
+}
+
+func TestFile_conformanceCollecting(t *testing.T) {
+	sinktest.Run(t, harness(collecting(), faultless))
+}
+
+// What is left out is found, and by the case that is about it.
+func TestFile_everyFlawIsFound(t *testing.T) {
+	by := map[flaw]string{
+		skipsFileSync: "powerLoss_atEveryCall",
+		skipsDirSync:  "powerLoss_atEveryCall",
+		skipsRootSync: "powerLoss_atEveryCall",
+		entryIsDone:   "crash_atEveryCall",
+		seesNoMarks:   "zombie_commitAfterFence",
+	}
+	for f := faultless + 1; f < flawsEnd; f++ {
+		for _, settings := range []Settings{everyCheckpoint(), collecting()} {
+			h := harness(settings, f)
+			h.Histories, h.Stride = 10, 5
+			failed := sinktest.Failures(t, h)
+			if failed[by[f]] == "" {
+				t.Errorf("flaw %d is not found by %q; found by %d other cases", f, by[f], len(failed))
+			}
+		}
+	}
+}
+
+// A reader takes files away as soon as it sees them: what is committed is known all the same.
+func TestFile_conformanceConsumed(t *testing.T) {
+	for _, settings := range []Settings{everyCheckpoint(), collecting()} {
+		h := harness(settings, faultless)
+		h.Target = func(testing.TB) sinktest.Target {
+			return &folder{disk: newMemDisk(), settings: settings, consumes: true}
+		}
+		h.LosesPower = false
+		sinktest.Run(t, h)
+	}
+}
+
+func TestFile_conformanceCompressed(t *testing.T) {
+	for _, compression := range []string{compressionGzip, compressionZstd} {
+		settings := collecting()
+		settings.Compression = compression
+		h := harness(settings, faultless)
+		h.Stride = 7
+		sinktest.Run(t, h)
+	}
+}
+
+// The same on the machine's own file system, where only processes die.
+func TestFile_conformanceOnDisk(t *testing.T) {
+	settings := collecting()
+	h := harness(settings, faultless)
+	h.LosesPower, h.Stride, h.Histories = false, 23, 8
+	h.Target = func(t testing.TB) sinktest.Target {
+		settings.Path = t.TempDir() + "/made/by/the/sink"
+		return &folder{disk: osDisk{root: settings.Path}, settings: settings}
+	}
+	sinktest.Run(t, h)
+}
