@@ -99,7 +99,7 @@ generate-clean: ## generated files are current
 	@$(SCRIPTS)/generate-clean.sh
 
 unit: ## every test without a server, with the race detector
-	go test -race -tags invariants ./...
+	go test -race -tags invariants -timeout 8m ./...
 
 sim-short: # a few seeds
 	@$(MAKE) --no-print-directory sim SIMFLAGS=-short

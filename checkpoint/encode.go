@@ -58,7 +58,7 @@ func Decode(data []byte) (Entry, error) {
 		return Entry{}, classifyRead(op, err)
 	}
 	if _, _, err := e.checked(); err != nil {
-		return Entry{}, classifyRead(op, bad(base, "%v", err))
+		return Entry{}, classifyRead(op, bad(base, "%w", err))
 	}
 	return e, nil
 }
@@ -83,8 +83,8 @@ func encode(kind string, value any) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", kind, err)
 	}
 	data := seal(kind, body)
-	if len(data) > ObjectBytesMax {
-		return nil, fmt.Errorf("%s of %d bytes, more than the bound of %d", kind, len(data), ObjectBytesMax)
+	if err := checkSize(len(data)); err != nil {
+		return nil, fmt.Errorf("%s: %w", kind, err)
 	}
 	return data, nil
 }

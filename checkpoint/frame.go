@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -20,24 +21,26 @@ const ObjectBytesMax = 256 << 20
 const (
 	frameMagic   = "ingestd"
 	frameVersion = 1
-	// headerBytesMax is above the longest header that can be written: magic, version, kind, length and checksum are 105 bytes.
+	// headerBytesMax is above the longest header that can be written, of 101 bytes.
 	headerBytesMax = 256
 )
 
-// badBytes is what is wrong with stored bytes, and where.
-type badBytes struct {
-	offset int64
-	reason string
+// placeError is what is wrong with stored bytes, and where.
+type placeError struct {
+	offset int
+	err    error
 }
 
-func (e *badBytes) Error() string { return fmt.Sprintf("byte %d: %s", e.offset, e.reason) }
+func (e *placeError) Error() string { return fmt.Sprintf("byte %d: %v", e.offset, e.err) }
+
+func (e *placeError) Unwrap() error { return e.err }
 
 func bad(offset int, format string, args ...any) error {
-	return &badBytes{offset: int64(offset), reason: fmt.Sprintf(format, args...)}
+	return &placeError{offset, fmt.Errorf(format, args...)}
 }
 
 // errNewer says that the bytes have a format version that this program doesn't know.
-var errNewer = errors.New("written by a newer version of ingestd") //nolint:gochecknoglobals // an error's identity
+var errNewer = errors.New("written by a newer version of ingestd")
 
 // seal puts the header line before a body: magic, format version, kind, length and SHA-256 of the body.
 func seal(kind string, body []byte) []byte {
@@ -48,8 +51,8 @@ func seal(kind string, body []byte) []byte {
 
 // unseal checks everything that the header says and returns kind and body, a part of data.
 func unseal(data []byte) (kind string, body []byte, err error) {
-	if len(data) > ObjectBytesMax {
-		return "", nil, bad(ObjectBytesMax, "%d bytes, more than the bound of %d", len(data), ObjectBytesMax)
+	if err := checkSize(len(data)); err != nil {
+		return "", nil, err
 	}
 	end := bytes.IndexByte(data[:min(len(data), headerBytesMax)], '\n')
 	if !bytes.HasPrefix(data, []byte(frameMagic+" ")) {
@@ -74,6 +77,13 @@ func unseal(data []byte) (kind string, body []byte, err error) {
 		return "", nil, bad(end+1, "the body's checksum is %s, the header says %s", want, fields[4])
 	}
 	return fields[2], body, nil
+}
+
+func checkSize(n int) error {
+	if n > ObjectBytesMax {
+		return bad(ObjectBytesMax, "%d bytes, more than the bound of %d", n, ObjectBytesMax)
+	}
+	return nil
 }
 
 // checkVersion is called before anything that a later version may write in another way.
@@ -131,30 +141,33 @@ func unmarshal(body []byte, base int, v any) error {
 	got, want := jsontext.NewDecoder(bytes.NewReader(body)), jsontext.NewDecoder(bytes.NewReader(canonical))
 	for {
 		w, wantErr := want.ReadToken()
-		if wantErr != nil {
-			return nil // both are valid JSON, and everything was equal so far: the end
+		switch {
+		case errors.Is(wantErr, io.EOF):
+			return nil // the body is one valid value, and everything was equal so far
+		case wantErr != nil:
+			return locate(wantErr, base)
 		}
 		wantText := w.String()
 		g, gotErr := got.ReadToken()
 		if gotErr != nil || g.Kind() != w.Kind() || g.String() != wantText {
-			return bad(base+int(got.InputOffset()), "at %q: not as it is written: want %s", string(want.StackPointer()), shorten(wantText))
+			return bad(base+int(got.InputOffset()), "at %q: %s, where a writer puts %s", string(want.StackPointer()), shorten(g.String()), shorten(wantText))
 		}
 	}
 }
 
+// locate turns an error of the JSON library into one with the place in the object.
 func locate(err error, base int) error {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return bad(base+int(syntactic.ByteOffset), "at %q: %v", string(syntactic.JSONPointer), syntactic.Err)
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return bad(base+int(e.ByteOffset), "at %q: %w", string(e.JSONPointer), e.Err)
 	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) && semantic.Err != nil {
-		return bad(base+int(semantic.ByteOffset), "at %q: %v", string(semantic.JSONPointer), semantic.Err)
+	e, ok := errors.AsType[*json.SemanticError](err)
+	switch {
+	case !ok:
+		return bad(base, "%w", err)
+	case e.Err != nil:
+		return bad(base+int(e.ByteOffset), "at %q: %w", string(e.JSONPointer), e.Err)
 	}
-	if errors.As(err, &semantic) {
-		return bad(base+int(semantic.ByteOffset), "at %q: a JSON %v is no %v", string(semantic.JSONPointer), semantic.JSONKind, semantic.GoType)
-	}
-	return bad(base, "%v", err)
+	return bad(base+int(e.ByteOffset), "at %q: a JSON %v is no %v", string(e.JSONPointer), e.JSONKind, e.GoType)
 }
 
 func shorten(text string) string {

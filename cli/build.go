@@ -6,9 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -27,19 +24,41 @@ type loaded struct {
 	daemon config.Daemon
 	defs   []*pipeline.Definition
 	stores map[string]OpenStore // by pipeline
+	opened []io.Closer
 	log    *slog.Logger
 }
 
-// open opens the checkpoint stores of the pipelines.
+// open opens the checkpoint stores of the pipelines. The caller calls close, also after an error.
 func (l *loaded) open(defs ...*pipeline.Definition) error {
 	for _, d := range defs {
 		store, err := l.stores[d.Name]()
 		if err != nil {
-			return exitWith(exitForKind(fault.KindOf(err)), fmt.Errorf("pipeline %q: checkpoint store: %w", d.Name, err))
+			return exitWith(exitForKind(fault.KindOf(err)), fmt.Errorf("pipeline %q: checkpoint store: %s", d.Name, describe(err)))
 		}
 		d.Store = store
+		if c, ok := store.(io.Closer); ok {
+			l.opened = append(l.opened, c)
+		}
 	}
 	return nil
+}
+
+// close closes what open opened. Nothing depends on its success.
+func (l *loaded) close() {
+	for _, c := range l.opened {
+		if err := c.Close(); err != nil {
+			l.log.Warn("close the checkpoint store", slog.String("error", err.Error()))
+		}
+	}
+	l.opened = nil
+}
+
+// describe is an error's text with what mends it, when that is known.
+func describe(err error) string {
+	if remedy := fault.RemedyOf(err); remedy != "" {
+		return err.Error() + "\n  next: " + remedy
+	}
+	return err.Error()
 }
 
 // load reads the config and makes every plugin, without I/O on servers. All errors of the file come at once.
@@ -143,44 +162,6 @@ func newLog(s config.Log, to io.Writer) *slog.Logger {
 		return slog.New(slog.NewTextHandler(to, opts))
 	}
 	return slog.New(slog.NewJSONHandler(to, opts))
-}
-
-// memoryLimit returns the bytes for data in flight and sets the runtime's own limit: 70 % of what the control group or the
-// machine has, when the config says nothing.
-func memoryLimit(configured int64) int64 {
-	if configured > 0 {
-		return configured
-	}
-	total := systemMemory()
-	debug.SetMemoryLimit(total / 10 * 9)
-	return total / 10 * 7
-}
-
-// systemMemory is the smallest of the control group's limits and the machine's memory, or 1 GiB when neither can be read.
-func systemMemory() int64 {
-	best := int64(0)
-	take := func(n int64) {
-		if n > 0 && (best == 0 || n < best) {
-			best = n
-		}
-	}
-	for _, name := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		if data, err := os.ReadFile(name); err == nil {
-			if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil {
-				take(n)
-			}
-		}
-	}
-	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
-		var kib int64
-		if _, err := fmt.Sscanf(string(data), "MemTotal: %d kB", &kib); err == nil {
-			take(kib << 10)
-		}
-	}
-	if best == 0 {
-		return 1 << 30
-	}
-	return best
 }
 
 // discoveryDefault is how often sources are asked for new splits when they have no setting of their own.

@@ -19,8 +19,9 @@ import (
 )
 
 func (a *app) checkpointCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "checkpoint", Short: "Look at the checkpoints of a pipeline"}
-	cmd.AddCommand(&cobra.Command{
+	return group(&cobra.Command{
+		Use: "checkpoint", Short: "Look at the checkpoints of a pipeline", Example: "  ingestd checkpoint list orders -c my.toml",
+	}, &cobra.Command{
 		Use: "list PIPELINE", Short: "List the commit log: claims and kept checkpoints, newest first", Args: cobra.ExactArgs(1),
 		Example: "  ingestd checkpoint list orders -c my.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,12 +43,11 @@ func (a *app) checkpointCommand() *cobra.Command {
 			return showEntry(cmd.OutOrStdout(), entries, args[1:])
 		},
 	})
-	return cmd
 }
 
-// definition loads the config and returns one pipeline of it.
-func (a *app) definition(name string) (*loaded, *pipeline.Definition, error) {
-	l, err := a.load(io.Discard)
+// definition loads the config and returns one pipeline of it. The caller closes what is loaded, also after an error.
+func (a *app) definition(name string, logTo io.Writer) (*loaded, *pipeline.Definition, error) {
+	l, err := a.load(logTo)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,7 +63,10 @@ func (a *app) definition(name string) (*loaded, *pipeline.Definition, error) {
 
 // history reads a pipeline's log beside whatever runs.
 func (a *app) history(ctx context.Context, name string) ([]pipeline.Logged, error) {
-	_, d, err := a.definition(name)
+	l, d, err := a.definition(name, io.Discard)
+	if l != nil {
+		defer l.close()
+	}
 	if err != nil {
 		return nil, err
 	}

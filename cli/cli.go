@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 
@@ -16,23 +17,47 @@ import (
 type app struct {
 	plugins Plugins
 	config  string
+	began   bool // the command line is right, and its verb began
+}
+
+// Process is what a command line gets from the process that it runs in.
+type Process struct {
+	Args []string // without the program's name
+	In   io.Reader
+	Out  io.Writer
+	Err  io.Writer
 }
 
 // Main runs the command line of the process and returns the exit code.
 func Main(plugins Plugins) int {
+	return Execute(context.Background(), plugins, Process{Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+}
+
+// Execute runs one command line and returns the exit code. When ctx ends it gives up at once, which is as safe as a crash; for a
+// graceful stop the process gets a signal. What it started in this process has ended when it returns, but for a daemon that was
+// told to end at once.
+func Execute(ctx context.Context, plugins Plugins, p Process) int {
 	a := &app{plugins: plugins}
 	root := a.command()
-	err := root.ExecuteContext(context.Background())
+	root.SetArgs(p.Args)
+	root.SetIn(p.In)
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
 	}
 	if exit, ok := errors.AsType[*exitError](err); ok {
 		if exit.err != nil {
-			fmt.Fprintln(os.Stderr, "ingestd: "+exit.err.Error())
+			fmt.Fprintln(p.Err, "ingestd: "+exit.err.Error()) //nolint:errcheck // the exit code tells, too
 		}
 		return exit.code
 	}
-	fmt.Fprintln(os.Stderr, "ingestd: "+err.Error()+"\n  next: ingestd --help")
+	if a.began {
+		fmt.Fprintln(p.Err, "ingestd: "+err.Error()) //nolint:errcheck // the exit code tells, too
+		return exitFailed
+	}
+	fmt.Fprintln(p.Err, "ingestd: "+err.Error()+"\n  next: ingestd --help") //nolint:errcheck // the exit code tells, too
 	return exitUsage
 }
 
@@ -46,12 +71,26 @@ crash nothing is lost and nothing is doubled.`,
   ingestd validate -c my.toml        check a config and see what it guarantees
   ingestd run -c my.toml             run it`,
 		SilenceErrors: true, SilenceUsage: true,
-		Version: version(),
+		Version:          version(),
+		PersistentPreRun: func(*cobra.Command, []string) { a.began = true },
 	}
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "ingestd.toml", "the config file")
 	root.AddCommand(a.runCommand(), a.validateCommand(), a.demoCommand(), a.versionCommand(), a.checkpointCommand(), a.offsetsCommand(),
 		a.referenceCommand())
 	return root
+}
+
+// group makes a command that only has other commands below it. What it does not have is an error, as on the top level.
+func group(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(below...)
+	return cmd
 }
 
 // version is the module's version and the commit that it was built from, as the build recorded them.

@@ -143,7 +143,7 @@ func TestAppendNumber_agreesWithMathBig(t *testing.T) {
 		return int(seed>>33) % n
 	}
 	taken := 0
-	for range 60_000 {
+	for range 25_000 {
 		var b strings.Builder
 		if next(3) == 0 {
 			b.WriteByte('-')
@@ -164,7 +164,7 @@ func TestAppendNumber_agreesWithMathBig(t *testing.T) {
 			taken++
 		}
 	}
-	if taken < 5000 {
+	if taken < 2500 {
 		t.Errorf("got %d numbers taken, want enough to say something", taken)
 	}
 }
@@ -228,19 +228,21 @@ func stored(c *record.Column) *big.Int {
 	return v
 }
 
-// Dates and times agree with package time, for every day of the years that texts can say.
+// Dates agree with package time, for every day of the first 400 years, of 1800 to 2200 and of the last 100.
 func TestAppendText_datesAgreeWithPackageTime(t *testing.T) {
 	c := column(t, "date")
-	first := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	day := first.Unix() / secondsPerDay
 	var text []byte
-	for at := first; at.Year() <= 9999; at = at.AddDate(0, 0, 1) {
-		c.Truncate(0)
-		text = at.AppendFormat(text[:0], time.DateOnly)
-		if err := appendDate(&c, text); err != nil || c.Int(0) != day {
-			t.Fatalf("%s: got day %v (%v), want %d", text, c.Fixed, err, day)
+	for _, years := range [][2]int{{0, 400}, {1800, 2200}, {9900, 9999}} {
+		first := time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC)
+		day := first.Unix() / secondsPerDay
+		for at := first; at.Year() <= years[1]; at = at.AddDate(0, 0, 1) {
+			c.Truncate(0)
+			text = at.AppendFormat(text[:0], time.DateOnly)
+			if err := appendDate(&c, text); err != nil || c.Int(0) != day {
+				t.Fatalf("%s: got day %v (%v), want %d", text, c.Fixed, err, day)
+			}
+			day++
 		}
-		day++
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/wait"
 
@@ -38,8 +39,8 @@ const (
 	clickHousePassword = "secret"
 )
 
-// startClickHouse starts a server that ends with the test.
-func startClickHouse(t *testing.T) *clickHouse {
+// startClickHouse starts a server. It ends with the test binary, by the reaper, if nothing ends it before.
+func startClickHouse(t *testing.T, more ...testcontainers.ContainerCustomizer) *clickHouse {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,19 +56,51 @@ func startClickHouse(t *testing.T) *clickHouse {
 	bind := func(h *container.HostConfig) {
 		h.PortBindings = network.PortMap{network.MustParsePort("9000/tcp"): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
 	}
-	c, err := testcontainers.Run(context.Background(), clickHouseImage,
+	options := []testcontainers.ContainerCustomizer{
 		testcontainers.WithExposedPorts("9000/tcp"),
 		testcontainers.WithEnv(map[string]string{
 			"CLICKHOUSE_USER": clickHouseUser, "CLICKHOUSE_PASSWORD": clickHousePassword, "CLICKHOUSE_DB": "db",
 		}),
 		testcontainers.WithHostConfigModifier(bind),
-		testcontainers.WithWaitStrategyAndDeadline(time.Minute, wait.ForListeningPort("9000/tcp").WithPollInterval(50*time.Millisecond)))
+		testcontainers.WithWaitStrategyAndDeadline(time.Minute, wait.ForListeningPort("9000/tcp").WithPollInterval(50*time.Millisecond)),
+	}
+	c, err := testcontainers.Run(context.Background(), clickHouseImage, append(options, more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &clickHouse{container: c, addr: "127.0.0.1:" + port}
 	s.wait(t)
 	return s
+}
+
+// kill ends the server with SIGKILL.
+func (s *clickHouse) kill(t *testing.T, docker *testcontainers.DockerClient) {
+	t.Helper()
+	if _, err := docker.ContainerKill(context.Background(), s.container.GetContainerID(), client.ContainerKillOptions{Signal: "KILL"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restart starts a server again that was killed, and waits until it answers.
+func (s *clickHouse) restart(t *testing.T) {
+	t.Helper()
+	var err error
+	for range 100 { // the engine may not have seen yet that it is gone
+		if err = s.container.Start(context.Background()); err == nil {
+			s.wait(t)
+			return
+		}
+		waitABit()
+	}
+	t.Fatal(err)
+}
+
+// terminate ends the server and waits for it.
+func (s *clickHouse) terminate(t *testing.T) {
+	t.Helper()
+	if err := s.container.Terminate(context.Background(), testcontainers.StopTimeout(0)); err != nil {
+		t.Log(err)
+	}
 }
 
 // sharedClickHouse is one server for all tests that don't harm it. It ends with the test binary, by the reaper.
@@ -206,10 +239,19 @@ type chRun struct {
 // openRun opens a run under a lease, from the state of the run before, and fences.
 func openRun(t *testing.T, s chsink.Settings, id sink.Identity, store sink.SegmentStore, lease record.Lease, state []byte, pending ...sink.Committable) *chRun {
 	t.Helper()
+	return openRunThrough(t, s, id, store, lease, state, nil, pending...)
+}
+
+// openRunThrough is openRun over connections that dial opens; nil is plain ones.
+func openRunThrough(t *testing.T, s chsink.Settings, id sink.Identity, store sink.SegmentStore, lease record.Lease, state []byte, dial chsink.Dial, pending ...sink.Committable) *chRun { //nolint:revive // a test's driver
+	t.Helper()
 	ctx := context.Background()
 	p, err := chsink.New(s)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if dial != nil {
+		p.DialWith(dial)
 	}
 	open, err := p.Open(ctx, sink.Env{Identity: id, Lease: lease, Segments: store, Tasks: 1})
 	if err != nil {

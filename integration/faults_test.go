@@ -369,10 +369,10 @@ func TestFaults_killsDoubleButLoseNothingAtLeastOnce(t *testing.T) {
 	}
 }
 
-// zombie stops a daemon right before a commit, lets a successor take over and do it, and wakes the first one up.
+// zombie stops a daemon right before an insert, with everything loaded, lets a successor take over and do it, and wakes the first one up.
 func (r *rig) zombie() (zombieExit int) {
 	r.t.Helper()
-	first := startDaemon(r.t, r.path, r.config, inject.BeforeCommit+":stop:7")
+	first := startDaemon(r.t, r.path, r.config, inject.BeforeInsert+":stop:4")
 	first.stopped(time.Minute)
 	dir := filepath.Dir(r.config)
 	second := startDaemon(r.t, r.path, r.writeConfig(dir, "second", kafkaServer(r.t)), "")

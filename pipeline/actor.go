@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
@@ -38,6 +39,16 @@ func (a actor) do(ctx context.Context, f func(ctx context.Context)) {
 	}
 }
 
+// offer queues f unless the queue is full.
+func (a actor) offer(f func(ctx context.Context)) bool {
+	select {
+	case a <- f:
+		return true
+	default:
+		return false
+	}
+}
+
 // sinkActor owns one sink's committer: fence, commit and replace, one at a time.
 type sinkActor struct {
 	actor
@@ -48,6 +59,8 @@ type sinkActor struct {
 	sink      sink.Sink
 	committer sink.Committer
 	flying    record.Checkpoint  // under way; owned by the loop
+	done      record.Checkpoint  // the last that is known Committed; owned by the loop
+	since     time.Time          // when that was asked for first; owned by the loop
 	rejected  []sink.RejectedRow // of the last commit
 	letters   []sink.RejectedRow // replaced, and waiting for the coordinator's writer; owned by the loop
 }
@@ -85,15 +98,17 @@ func (a *sinkActor) open(ctx context.Context, e machine.FenceSink, lease record.
 }
 
 func (a *sinkActor) commit(ctx context.Context, c sink.Committable) {
-	a.owner.meter.begin("sink "+a.name, fmt.Sprintf("commit of checkpoint %d, unit %d", c.Checkpoint, c.Unit))
 	outcome, rows, err := a.committer.Commit(ctx, c)
 	if outcome == sink.Committed {
 		inject.Point(inject.AfterEffect)
-		a.owner.meter.end("sink " + a.name)
 	}
 	done := machine.CommitDone{Sink: a.index, Outcome: outcome}
 	if err != nil {
 		done.Text = fmt.Sprintf("sink %q, checkpoint %d of lease %d, %d rows: %s", a.name, c.Checkpoint, c.Lease, c.Rows, describe(err))
+	}
+	if again := outcome == sink.Retry || outcome == sink.Unknown; again && err != nil && stops(fault.KindOf(err)) {
+		a.owner.send(machine.Failed{Kind: fault.KindOf(err), Text: done.Text}) // no other attempt helps
+		return
 	}
 	a.rejected = rows
 	for _, r := range rows {
@@ -105,10 +120,11 @@ func (a *sinkActor) commit(ctx context.Context, c sink.Committable) {
 func (a *sinkActor) replace(ctx context.Context, e machine.Replace) {
 	by, err := a.committer.Replace(ctx, e.Committable, a.rejected, e.Unit)
 	if err != nil {
-		a.owner.send(machine.ReplaceDone{Sink: a.index, Text: err.Error()})
+		a.owner.send(machine.ReplaceDone{Sink: a.index, Kind: fault.KindOf(err), Text: fmt.Sprintf("sink %q: %s", a.name, describe(err))})
 		return
 	}
 	letters := a.rejected
+	a.owner.env.Metrics.DeadLetters("sink:"+a.name, int64(len(letters)))
 	a.owner.post(func() {
 		a.letters = append(a.letters, letters...)
 		a.owner.step(machine.ReplaceDone{Sink: a.index, OK: true, By: by})

@@ -11,12 +11,16 @@ import (
 
 // Budget bounds the bytes of records in flight in the whole daemon (I11): each pipeline has a minimum of its own, and what is
 // left is shared. A pipeline whose sink stands still keeps what it holds and can't take another's minimum.
+//
+// Who comes first is served first: within a pipeline always, and across pipelines for the shared rest. Otherwise a large request
+// would wait for ever behind small ones that come later.
 type Budget struct {
 	total int64
 	mu    struct {
 		sync.Mutex
-		shared  int64 // free bytes of the shared rest
-		waiters []*waiter
+		shares  []*Share
+		shared  int64     // free bytes of the shared rest; below 0 only by a request that is larger than everything
+		waiters []*waiter // first come first
 		used    int64
 		peak    int64
 	}
@@ -59,15 +63,17 @@ func (b *Budget) Share(minimum int64) *Share {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.shared -= minimum
-	return &Share{budget: b, min: minimum}
+	s := &Share{budget: b, min: minimum}
+	b.mu.shares = append(b.mu.shares, s)
+	return s
 }
 
-// Acquire takes n bytes and waits while they can't be had. A request that is larger than everything is let in when the
-// pipeline holds nothing else: one fetch response is the slack that I11 allows.
+// Acquire takes n bytes and waits while they can't be had. A request of a pipeline that holds nothing is let in, whatever its
+// size: what it takes beyond minimum and rest is the slack that I11 allows, one fetch for each pipeline.
 func (s *Share) Acquire(ctx context.Context, n int64) error {
 	b := s.budget
 	b.mu.Lock()
-	if b.takeLocked(s, n) {
+	if b.takeLocked(s, n, b.mu.waiters) {
 		b.mu.Unlock()
 		return nil
 	}
@@ -81,18 +87,20 @@ func (s *Share) Acquire(ctx context.Context, n int64) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if i := slices.Index(b.mu.waiters, w); i >= 0 {
-		b.mu.waiters = slices.Delete(b.mu.waiters, i, i+1)
-		return context.Cause(ctx)
+	i := slices.Index(b.mu.waiters, w)
+	if i < 0 {
+		return nil // it was granted in the meantime
 	}
-	return nil // it was granted in the meantime
+	b.mu.waiters = slices.Delete(b.mu.waiters, i, i+1)
+	b.grantLocked() // it may have kept others waiting
+	return context.Cause(ctx)
 }
 
 // TryAcquire takes n bytes or answers false at once.
 func (s *Share) TryAcquire(n int64) bool {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
-	return s.budget.takeLocked(s, n)
+	return s.budget.takeLocked(s, n, s.budget.mu.waiters)
 }
 
 // Release gives n bytes back.
@@ -105,26 +113,52 @@ func (s *Share) Release(n int64) {
 	invariant.Check("I11", s.used >= 0, "released more than was taken:", s.used)
 	b.mu.used -= n
 	b.mu.shared += before - s.extra(s.used)
-	b.mu.waiters = slices.DeleteFunc(b.mu.waiters, func(w *waiter) bool {
-		if !b.takeLocked(w.share, w.n) {
-			return false
+	b.grantLocked()
+}
+
+// grantLocked serves those who wait, first come first.
+func (b *Budget) grantLocked() {
+	var left []*waiter
+	for _, w := range b.mu.waiters {
+		if b.takeLocked(w.share, w.n, left) {
+			close(w.done)
+			continue
 		}
-		close(w.done)
-		return true
-	})
+		left = append(left, w)
+	}
+	b.mu.waiters = left
 }
 
 // extra is what a pipeline that uses n bytes takes from the shared rest.
 func (s *Share) extra(n int64) int64 { return max(0, n-s.min) }
 
-func (b *Budget) takeLocked(s *Share, n int64) bool {
+// takeLocked takes n bytes for a pipeline unless they can't be had, or would be taken from those who were there first. Nobody
+// has to wait for another pipeline as long as its own minimum is enough.
+func (b *Budget) takeLocked(s *Share, n int64, first []*waiter) bool {
 	need := s.extra(s.used+n) - s.extra(s.used)
-	if need > max(0, b.mu.shared) && s.used > 0 {
-		return false
+	if s.used > 0 {
+		behind := func(w *waiter) bool { return need > 0 || w.share == s }
+		if need > max(0, b.mu.shared) || slices.ContainsFunc(first, behind) {
+			return false
+		}
 	}
 	b.mu.shared -= need
 	s.used += n
 	b.mu.used += n
 	b.mu.peak = max(b.mu.peak, b.mu.used)
+	b.checkLocked()
 	return true
+}
+
+// checkLocked asserts that every byte is where it belongs: taken, in a minimum, or in the rest.
+func (b *Budget) checkLocked() {
+	if !invariant.Expensive {
+		return
+	}
+	var used, reserved int64
+	for _, s := range b.mu.shares {
+		used, reserved = used+s.used, reserved+max(s.used, s.min)
+	}
+	invariant.Check("I11", used == b.mu.used, "what the pipelines use is not what is used:", used, b.mu.used)
+	invariant.Check("I11", reserved+b.mu.shared == b.total, "bytes are unaccounted for:", reserved, b.mu.shared, b.total)
 }

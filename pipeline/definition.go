@@ -9,6 +9,7 @@ import (
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
 	"github.com/ingestd/ingestd/step"
@@ -34,8 +35,6 @@ type Definition struct {
 	Sink   sink.Plugin
 	// DeadLetter takes what was refused; nil: a refused record stops the pipeline.
 	DeadLetter sink.Plugin
-	// StopOnReject stops the pipeline at a row that the target refuses at commit.
-	StopOnReject bool
 	// MaxRatio of refused records among the last RatioWindow stops the pipeline; RatioWindow 0 never does.
 	MaxRatio    float64
 	RatioWindow int64
@@ -85,8 +84,14 @@ func (d *Definition) sinks() ([]sink.Plugin, []string) {
 }
 
 // minimumBytes is the least that a pipeline needs of the budget to make progress: a full fetch for each task, twice, so that
-// one is read while the other is written.
-func (d *Definition) minimumBytes() int64 { return int64(d.Tasks) * 2 * taskBytesMin }
+// one is read while the other is written, and no less than the source may ask for at once.
+func (d *Definition) minimumBytes() int64 {
+	n := int64(d.Tasks) * 2 * taskBytesMin
+	if s, ok := d.Source.(source.Sizer); ok {
+		n = max(n, s.AcquireMax())
+	}
+	return n
+}
 
 // taskBytesMin is the size of the largest fetch that a reader hands out when nothing else limits it.
 const taskBytesMin = 4 << 20
@@ -109,8 +114,9 @@ func DivideMemory(limit int64, defs []*Definition) (*Budget, map[string]*Share, 
 		minimum += d.minimumBytes()
 	}
 	if limit < commits+minimum {
-		return nil, nil, fmt.Errorf("memory_limit is %d MiB, but the pipelines need at least %d MiB: %d MiB for commits and %d MiB for data in flight",
-			limit>>20, (commits+minimum+1<<20-1)>>20, commits>>20, minimum>>20)
+		return nil, nil, fault.E("pipeline.DivideMemory", fault.Misconfigured,
+			fmt.Errorf("memory_limit is %s, but the pipelines need at least %s: %s for commits and %s for data in flight",
+				mebibytes(limit), mebibytes(commits+minimum), mebibytes(commits), mebibytes(minimum)))
 	}
 	b := NewBudget(limit - commits)
 	shares := map[string]*Share{}
@@ -118,4 +124,12 @@ func DivideMemory(limit int64, defs []*Definition) (*Budget, map[string]*Share, 
 		shares[d.Name] = b.Share(d.minimumBytes())
 	}
 	return b, shares, nil
+}
+
+// mebibytes prints a number of bytes so that no limit that is too small looks like one that is not.
+func mebibytes(n int64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.1f MiB (%d bytes)", float64(n)/(1<<20), n)
 }

@@ -21,9 +21,9 @@ import (
 func (r *run) do(e machine.Effect) {
 	switch e := e.(type) {
 	case machine.List:
-		r.wg.Go(func() { r.send(listLog(r.ctx, r.def, e)) })
+		r.wg.Go(func() { r.read(listLog(r.ctx, r.def, e)) })
 	case machine.Get:
-		r.wg.Go(func() { r.send(getEntry(r.ctx, r.def, e)) })
+		r.wg.Go(func() { r.read(getEntry(r.ctx, r.def, e)) })
 	case machine.Create:
 		r.create(e)
 	case machine.FenceSink:
@@ -49,11 +49,10 @@ func (r *run) do(e machine.Effect) {
 		r.step(machine.Failed{Kind: fault.Misconfigured, Text: "a run does not edit"})
 	case machine.Published:
 		inject.Point(inject.AfterPublish)
-		r.onPublished(e)
 	case machine.Settled:
-		r.onSettled(e)
-	case machine.Collect:
-		r.collector.do(r.ctx, func(ctx context.Context) { r.collect(ctx, e) })
+		r.mirror(e)
+	case machine.Collect: // what a slow store leaves behind is removed by the next start
+		r.collector.offer(func(ctx context.Context) { r.collect(ctx, e) })
 	case machine.Sweep:
 		r.collector.do(r.ctx, func(ctx context.Context) { r.sweep(ctx, e) })
 	case machine.SetTimer:
@@ -73,10 +72,9 @@ func (r *run) whenRunning(f func()) {
 }
 
 func (r *run) barrier(c sink.Cut) {
-	r.cutAt = time.Now()
 	r.bytes.Store(0)
-	r.owed[c.Checkpoint] = owed{tasks: len(r.tasks), since: r.cutAt}
 	for _, t := range r.tasks {
+		r.owe(c.Checkpoint, t.number)
 		t.send(r.ctx, control{barrier: &c})
 	}
 }
@@ -96,44 +94,62 @@ func (r *run) commit(e machine.Commit) {
 		inject.Point(inject.DuringRecovery)
 	}
 	a := r.sinks[e.Sink]
-	a.flying = e.Committable.Checkpoint
+	if r.opened {
+		r.between(a, e.Committable.Checkpoint)
+	}
+	if a.flying != e.Committable.Checkpoint {
+		a.flying, a.since = e.Committable.Checkpoint, time.Now()
+	}
 	a.do(r.ctx, func(ctx context.Context) { a.commit(ctx, e.Committable) })
 }
 
-// listLog answers List from the store.
-func listLog(ctx context.Context, def *Definition, e machine.List) machine.Event {
-	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
-	if err != nil {
-		return machine.Listed{For: e.For, Failed: true}
+// read hands on what the store answered, and tells of an answer that it did not give: the machine asks again.
+func (r *run) read(ev machine.Event, err error) {
+	if err != nil && r.ctx.Err() == nil {
+		r.meter.trouble(storeName, err.Error())
+		r.env.Log.Warn("checkpoint store: read", slog.String("error", err.Error()))
 	}
-	if len(names) == 0 {
-		return machine.Listed{For: e.For}
+	r.send(ev)
+}
+
+// listLog answers List from the store. The error is that of an event which asks for another attempt.
+func listLog(ctx context.Context, def *Definition, e machine.List) (machine.Event, error) {
+	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
+	switch {
+	case err != nil && stops(fault.KindOf(err)):
+		return machine.Failed{Kind: fault.KindOf(err), Text: "checkpoint store: " + describe(err)}, nil
+	case err != nil:
+		return machine.Listed{For: e.For, Failed: true}, err
+	case len(names) == 0:
+		return machine.Listed{For: e.For}, nil
 	}
 	last, err := checkpoint.ParseEntry(def.ID, 0, names[len(names)-1])
 	if err != nil {
-		return machine.Failed{Kind: fault.Corrupt, Text: err.Error()}
+		return machine.Failed{Kind: fault.Corrupt, Text: err.Error()}, nil
 	}
-	return machine.Listed{For: e.For, Last: last}
+	return machine.Listed{For: e.For, Last: last}, nil
 }
 
 // getEntry answers Get from the store. An entry that can't be read stops the pipeline: nothing may be decided without it.
-func getEntry(ctx context.Context, def *Definition, e machine.Get) machine.Event {
+func getEntry(ctx context.Context, def *Definition, e machine.Get) (machine.Event, error) {
 	got := machine.Got{For: e.For, Seq: e.Seq}
 	name := checkpoint.EntryName(def.ID, 0, e.Seq)
 	data, err := def.Store.Get(ctx, name)
 	switch {
 	case errors.Is(err, checkpoint.ErrNotExist):
-		return got
+		return got, nil
+	case err != nil && stops(fault.KindOf(err)):
+		return machine.Failed{Kind: fault.KindOf(err), Text: fmt.Sprintf("log entry %s: %s", name, describe(err))}, nil
 	case err != nil:
 		got.Failed = true
-		return got
+		return got, err
 	}
 	entry, err := checkpoint.Decode(data)
 	if err != nil {
-		return machine.Failed{Kind: fault.KindOf(err), Text: fmt.Sprintf("log entry %s: %s", name, describe(err))}
+		return machine.Failed{Kind: fault.KindOf(err), Text: fmt.Sprintf("log entry %s: %s", name, describe(err))}, nil
 	}
 	got.Found, got.Entry = true, entry
-	return got
+	return got, nil
 }
 
 // create sends an entry's bytes. They are made once for each number, so that every attempt sends the same.
@@ -148,7 +164,6 @@ func (r *run) create(e machine.Create) {
 		clear(r.frozen)
 		r.frozen[e.Seq] = data
 	}
-	r.meter.begin("checkpoint store", fmt.Sprintf("publish of log entry %d", e.Seq))
 	r.wg.Go(func() {
 		if e.For == machine.ForPublish {
 			inject.Point(inject.BeforePublish)
@@ -157,11 +172,19 @@ func (r *run) create(e machine.Create) {
 		if e.For == machine.ForPublish && err == nil {
 			inject.Point(inject.PublishReplyLost)
 		}
-		r.meter.end("checkpoint store")
-		if err != nil && !errors.Is(err, checkpoint.ErrExists) {
+		if err == nil || errors.Is(err, checkpoint.ErrExists) {
+			r.send(machine.Created{For: e.For, Seq: e.Seq, Result: createResult(err)})
+			return
+		}
+		if kind := fault.KindOf(err); stops(kind) {
+			r.send(machine.Failed{Kind: kind, Text: fmt.Sprintf("checkpoint store: log entry %d: %s", e.Seq, describe(err))})
+			return
+		}
+		if r.ctx.Err() == nil {
+			r.meter.trouble(storeName, err.Error())
 			r.env.Log.Warn("checkpoint store: create", slog.Uint64("entry", uint64(e.Seq)), slog.String("error", err.Error()))
 		}
-		r.send(machine.Created{For: e.For, Seq: e.Seq, Result: createResult(err)})
+		r.send(machine.Created{For: e.For, Seq: e.Seq, Result: machine.CreateUnknown})
 	})
 }
 
@@ -231,6 +254,7 @@ func (r *run) writeLetters(e machine.Letters) {
 		r.sinks[i].letters = nil
 	}
 	dead := len(r.sinks) - 1
+	r.owe(e.Cut.Checkpoint, r.def.Tasks)
 	r.letters.do(r.ctx, func(ctx context.Context) {
 		part, err := r.prepareLetters(ctx, e.Cut, batch)
 		if err != nil {
@@ -272,28 +296,13 @@ func (r *run) discover(e machine.Discover) {
 		r.fail(err)
 		return
 	}
-	r.env.Log.Warn("source: look for splits", slog.String("error", err.Error()))
-	r.send(machine.Discovered{Text: err.Error()})
+	if r.ctx.Err() == nil {
+		r.send(machine.Discovered{Text: err.Error()})
+	}
 }
 
-// onPublished tells of a checkpoint that is decided.
-func (r *run) onPublished(e machine.Published) {
-	r.env.Metrics.Checkpoint("published")
-	if !r.cutAt.IsZero() {
-		r.env.Metrics.Phase("publish", time.Since(r.cutAt))
-	}
-	for _, s := range e.Manifest.Sinks {
-		r.env.Metrics.Pending(s.Name, len(s.Pending))
-	}
-	r.env.Log.Debug("checkpoint published", slog.Uint64("checkpoint", uint64(e.Manifest.Checkpoint)), slog.Uint64("log", uint64(e.Seq)))
-}
-
-// onSettled tells of a checkpoint that every sink has committed, and mirrors its positions for lag tools.
-func (r *run) onSettled(e machine.Settled) {
-	r.env.Metrics.Committed(time.Now())
-	if !r.cutAt.IsZero() {
-		r.env.Metrics.Phase("total", time.Since(r.cutAt))
-	}
+// mirror shows the positions of a checkpoint that every sink has committed to lag tools.
+func (r *run) mirror(e machine.Settled) {
 	r.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, mirrorTimeout)
 		defer cancel()
@@ -324,7 +333,7 @@ func (r *run) timer(e machine.SetTimer) {
 			return // the source never finds new splits
 		}
 	case machine.TimerStore, machine.TimerFence, machine.TimerCommit, machine.TimerReplace, machine.TimerSource:
-		d = jittered(backoffFirst<<min(e.Attempt, 16), backoffMax, r.env.Random)
+		d = backoff(backoffFirst, backoffMax, e.Attempt, r.env.Random)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -335,33 +344,16 @@ func (r *run) timer(e machine.SetTimer) {
 	}
 }
 
-// jittered returns between half of d and d, bounded by most.
-func jittered(d, most time.Duration, random func([]byte)) time.Duration {
+// backoff returns the pause before another attempt, counted from 0: it doubles from first to most. Half of it is by chance, so
+// that those who failed together don't come back together.
+func backoff(first, most time.Duration, attempt int, random func([]byte)) time.Duration {
+	d := min(first, most)
+	for ; attempt > 0 && d < most; attempt-- {
+		d = min(2*d, most)
+	}
 	var seed [32]byte
 	random(seed[:])
-	d = min(d, most)
 	return d/2 + time.Duration(rand.New(rand.NewChaCha8(seed)).Int64N(int64(d/2)+1))
-}
-
-// observe tells logs and metrics of an event before the machine decides on it.
-func (r *run) observe(ev machine.Event) {
-	done, ok := ev.(machine.CommitDone)
-	if !ok {
-		return
-	}
-	a := r.sinks[done.Sink]
-	r.env.Metrics.Outcome(a.name, done.Outcome.String())
-	if done.Outcome != sink.Committed {
-		r.env.Log.Warn("commit is not done", slog.String("sink", a.name), slog.String("outcome", done.Outcome.String()), slog.String("error", done.Text))
-		return
-	}
-	for _, other := range r.sinks {
-		if other != a && other.flying == a.flying {
-			inject.Point(inject.BetweenSinks)
-		}
-	}
-	a.flying = 0
-	inject.Point(inject.AfterCommit)
 }
 
 // addSplits gives each new split to the task with the fewest.

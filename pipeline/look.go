@@ -39,7 +39,7 @@ func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 	} else {
 		log.Debug("checkpoint store answers", slog.Int("entries", len(names)))
 	}
-	p, err := newPlan(ctx, def, "")
+	p, err := newPlan(ctx, def, "", nil)
 	out.Guarantee = p.guarantee
 	for _, f := range p.guarantee.Findings {
 		out.Findings = append(out.Findings, Found{f.Sink, sinkLevel(f.Level), f.Text, f.Remedy})

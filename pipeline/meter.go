@@ -1,7 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,58 +13,117 @@ import (
 	"github.com/ingestd/ingestd/source"
 )
 
-// meter collects what a run does, for metrics and for the stall watchdog. It may be used by any goroutine.
+// The name of the checkpoint store as one of those who do something.
+const storeName = "checkpoint store"
+
+func taskName(n int) string { return fmt.Sprintf("task %d", n) }
+
+func sinkName(name string) string { return "sink " + name }
+
+// meter collects what a run does, for metrics and for the stall watchdog: who does what since when, why a source can't go on,
+// and which splits have records waiting and since when they don't move. It may be used by any goroutine.
 type meter struct {
 	metrics *telemetry.Pipeline
 	names   []string // of sinks
 	mu      struct {
 		sync.Mutex
-		moved   time.Time            // when the pipeline last made progress
-		doing   map[string]doing     // what is under way, by who does it
-		waiting map[int]doing        // why a task's source can't go on
-		lag     map[int][]source.Lag // by task
+		doing   map[string]doing // by who does it
+		waiting map[int]doing    // by task: why its source can't go on
+		splits  map[string]*behind
 	}
 }
 
 // doing is something under way.
 type doing struct {
 	what  string
+	why   string // the last failure
 	since time.Time
+}
+
+// behind is how far a split is from its end.
+type behind struct {
+	task    int
+	records int64     // as last seen
+	since   time.Time // when it moved last, or was last seen at its end
+}
+
+// stall names who makes no progress.
+type stall struct {
+	who, what string
+	since     time.Time
+}
+
+// text is the stall in a sentence: who, for how long, what.
+func (s stall) text(now time.Time) string {
+	return fmt.Sprintf("%s since %s: %s", s.who, now.Sub(s.since).Round(time.Second), s.what)
 }
 
 func newMeter(metrics *telemetry.Pipeline, names []string) *meter {
 	m := &meter{metrics: metrics, names: names}
-	m.mu.moved = time.Now()
-	m.mu.doing, m.mu.waiting, m.mu.lag = map[string]doing{}, map[int]doing{}, map[int][]source.Lag{}
+	m.mu.doing, m.mu.waiting, m.mu.splits = map[string]doing{}, map[int]doing{}, map[string]*behind{}
 	return m
 }
 
-func (m *meter) read(records, bytes int64) {
-	m.metrics.Read(records, bytes)
-	m.progress()
-}
-
-func (m *meter) progress() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.mu.moved = time.Now()
-}
-
-// begin notes that who starts to do something; end that it is over.
+// begin notes that who does something. What who did before without coming to an end counts on: other attempts, and other ways
+// to the same end, are no progress.
 func (m *meter) begin(who, what string) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old, ok := m.mu.doing[who]; ok && old.what == what {
-		return // another attempt at the same: it counts from the first
+	d, ok := m.mu.doing[who]
+	if !ok {
+		d.since = time.Now()
 	}
-	m.mu.doing[who] = doing{what, time.Now()}
+	if d.what != what {
+		d.what, d.why = what, ""
+	}
+	m.mu.doing[who] = d
 }
 
+// trouble notes why an attempt of who failed.
+func (m *meter) trouble(who, why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d, ok := m.mu.doing[who]; ok {
+		d.why = why
+		m.mu.doing[who] = d
+	}
+}
+
+// end notes that who has come to an end.
 func (m *meter) end(who string) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.mu.doing, who)
-	m.mu.moved = time.Now()
+}
+
+// read counts what a task read.
+func (m *meter) read(records, bytes int64) { m.metrics.Read(records, bytes) }
+
+// moved notes that a task took a split past its position.
+func (m *meter) moved(task int, split string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.splitLocked(task, split).since = time.Now()
+	// A reason that concerns one split may hold while others move; any other is over when something moved.
+	if d, ok := m.mu.waiting[task]; ok && (!strings.HasPrefix(d.what, "split ") || strings.HasPrefix(d.what, "split "+split+":")) {
+		delete(m.mu.waiting, task)
+	}
+}
+
+func (m *meter) splitLocked(task int, name string) *behind {
+	b := m.mu.splits[name]
+	if b == nil {
+		b = &behind{since: time.Now()}
+		m.mu.splits[name] = b
+	}
+	b.task = task
+	return b
 }
 
 // source takes what a task's reader says of its splits.
@@ -71,15 +133,32 @@ func (m *meter) source(task int, lag []source.Lag, waiting string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.lag[task] = lag
-	old, was := m.mu.waiting[task]
-	switch {
-	case waiting == "":
-		delete(m.mu.waiting, task)
-	case !was || old.what != waiting:
-		m.mu.waiting[task] = doing{waiting, time.Now()}
+	for _, l := range lag {
+		b := m.splitLocked(task, l.Split)
+		if b.records <= 0 {
+			b.since = time.Now() // nothing was waiting until now
+		}
+		b.records = l.Records
 	}
+	for name, b := range m.mu.splits { // finished ones
+		if b.task == task && !slices.ContainsFunc(lag, func(l source.Lag) bool { return l.Split == name }) {
+			delete(m.mu.splits, name)
+		}
+	}
+	if waiting == "" {
+		delete(m.mu.waiting, task)
+		return
+	}
+	d, ok := m.mu.waiting[task]
+	if !ok {
+		d.since = time.Now()
+	}
+	d.what = waiting
+	m.mu.waiting[task] = d
 }
+
+// lost counts offsets that a task's reader passed over, as it was told to, because their records are gone.
+func (m *meter) lost(n int64) { m.metrics.Skipped(n) }
 
 // prepared takes a part that a task made durable.
 func (m *meter) prepared(p machine.Part, took time.Duration) {
@@ -92,30 +171,45 @@ func (m *meter) prepared(p machine.Part, took time.Duration) {
 	}
 }
 
-// stall names what keeps the pipeline from moving for longer than after, or returns "".
-func (m *meter) stall(now time.Time, after time.Duration) string {
+// stalls lists who makes no progress for at least after, the longest first.
+func (m *meter) stalls(now time.Time, after time.Duration) []stall {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for task, d := range m.mu.waiting {
-		if now.Sub(d.since) >= after {
-			return fmt.Sprintf("task %d waits for the source since %s: %s", task, now.Sub(d.since).Round(time.Second), d.what)
+	var out []stall
+	add := func(who string, d doing) {
+		if now.Sub(d.since) < after {
+			return
 		}
+		if d.why != "" {
+			d.what += ": " + d.why
+		}
+		out = append(out, stall{who, d.what, d.since})
 	}
 	for who, d := range m.mu.doing {
-		if now.Sub(d.since) >= after {
-			return fmt.Sprintf("%s since %s: %s", who, now.Sub(d.since).Round(time.Second), d.what)
+		add(who, d)
+	}
+	for task, d := range m.mu.waiting {
+		d.what = "waits for the source: " + d.what
+		add(taskName(task), d)
+	}
+	for name, b := range m.mu.splits {
+		if b.records > 0 {
+			add("split "+name, doing{what: fmt.Sprintf("%d records behind, %s takes none", b.records, taskName(b.task)), since: b.since})
 		}
 	}
-	if now.Sub(m.mu.moved) < after {
+	slices.SortFunc(out, func(a, b stall) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.who, b.who), cmp.Compare(a.what, b.what))
+	})
+	return out
+}
+
+// current says what is under way since the longest, or "".
+func (m *meter) current(now time.Time) string {
+	if m == nil {
 		return ""
 	}
-	for task, lags := range m.mu.lag {
-		for _, l := range lags {
-			if l.Records > 0 {
-				return fmt.Sprintf("task %d: split %s is %d records behind and nothing moved for %s", task, l.Split, l.Records,
-					now.Sub(m.mu.moved).Round(time.Second))
-			}
-		}
+	if s := m.stalls(now, 0); len(s) > 0 {
+		return s[0].text(now)
 	}
 	return ""
 }

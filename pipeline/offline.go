@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ingestd/ingestd/checkpoint"
@@ -103,15 +104,18 @@ type editor struct {
 func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, error) {
 	switch f := effect.(type) {
 	case machine.List:
-		return listLog(ctx, e.def, f), nil
+		return e.read(listLog(ctx, e.def, f)), nil
 	case machine.Get:
-		return getEntry(ctx, e.def, f), nil
+		return e.read(getEntry(ctx, e.def, f)), nil
 	case machine.Create:
 		data, err := checkpoint.Encode(f.Entry)
 		if err != nil {
 			return nil, err
 		}
 		err = e.def.Store.Create(ctx, checkpoint.EntryName(e.def.ID, 0, f.Seq), data)
+		if err != nil && !errors.Is(err, checkpoint.ErrExists) {
+			e.env.Log.Warn("checkpoint store: create", slog.String("error", err.Error()))
+		}
 		return machine.Created{For: f.For, Seq: f.Seq, Result: createResult(err)}, nil
 	case machine.Edit:
 		man, err := e.change.Apply(f.Seq, f.Head)
@@ -119,7 +123,7 @@ func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, 
 		man.Author, man.Reason = e.change.Author, e.change.Reason
 		return machine.Edited{OK: err == nil, Manifest: man}, nil
 	case machine.SetTimer:
-		t := time.NewTimer(jittered(backoffFirst<<min(f.Attempt, 16), backoffMax, e.env.Random))
+		t := time.NewTimer(backoff(backoffFirst, backoffMax, f.Attempt, e.env.Random))
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -136,6 +140,14 @@ func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, 
 		machine.Letters, machine.Assemble, machine.Settled, machine.Collect, machine.Sweep:
 	}
 	return nil, fault.E("pipeline.Edit", fault.Corrupt, fmt.Errorf("an offline change asks for %T", effect))
+}
+
+// read tells of an answer that the store did not give: the machine asks again.
+func (e *editor) read(ev machine.Event, err error) machine.Event {
+	if err != nil {
+		e.env.Log.Warn("checkpoint store: read", slog.String("error", err.Error()))
+	}
+	return ev
 }
 
 func (e *editor) end(s machine.Stop) error {

@@ -19,14 +19,16 @@ type plan struct {
 }
 
 // newPlan looks at the targets and binds codec and steps to what they take.
-func newPlan(ctx context.Context, def *Definition, storeID string) (plan, error) {
+func newPlan(ctx context.Context, def *Definition, storeID string, m *meter) (plan, error) {
 	plugins, names := def.sinks()
 	var inspections []sink.Inspection
 	for i, p := range plugins {
+		m.begin(sinkName(names[i]), "look at the target")
 		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
 		if err != nil {
 			return plan{}, fmt.Errorf("sink %q: %w", names[i], err)
 		}
+		m.end(sinkName(names[i]))
 		inspections = append(inspections, in)
 	}
 	p := plan{guarantee: Derive(def, inspections)}

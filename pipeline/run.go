@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,28 +54,30 @@ type run struct {
 	given     []int    // splits of each task
 	held      []func() // for tasks that don't run yet
 	drained   map[int]bool
-	owed      map[record.Checkpoint]owed
+	owed      []owed
 	opened    bool // the tasks are to run
 	queue     []machine.Event
 	stepping  bool
 	bytes     atomic.Int64
-	cutAt     time.Time
+	full      atomic.Bool // the input waits for commits
+	phases    phases
 	frozen    map[checkpoint.Seq][]byte
 	stopped   *machine.Stop
 	panicked  bool
+	advanced  bool   // a checkpoint of the tasks was published
 	onRunning func() // called when the tasks run
 }
 
 // newRun prepares a run without claiming anything: whatever is misconfigured shows before a healthy run is fenced.
-func newRun(ctx context.Context, def *Definition, env Env) (*run, error) {
-	r := &run{def: def, env: env, drained: map[int]bool{}, owed: map[record.Checkpoint]owed{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func())}
-	_, names := def.sinks()
-	r.meter = newMeter(env.Metrics, names)
+func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, error) {
+	r := &run{def: def, env: env, meter: m, drained: map[int]bool{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func())}
+	m.begin(storeName, "open")
 	var err error
 	if r.storeID, err = openStore(ctx, def, env); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("checkpoint store: %w", err)
 	}
-	if r.plan, err = newPlan(ctx, def, r.storeID); err != nil {
+	m.end(storeName)
+	if r.plan, err = newPlan(ctx, def, r.storeID, m); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -103,9 +106,7 @@ func (r *run) config() machine.Config {
 	if r.def.DeadLetter == nil {
 		cfg.DeadLetter = -1
 	}
-	for range names {
-		cfg.StopOnReject = append(cfg.StopOnReject, r.def.StopOnReject)
-	}
+	cfg.StopOnReject = make([]bool, len(names)) // a sink that is to stop says so by the kind of its error
 	return cfg
 }
 
@@ -123,8 +124,9 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 	r.letters, r.collector = make(actor, actorQueue), make(actor, actorQueue)
 	r.wg.Go(func() { r.letters.run(r.ctx) })
 	r.wg.Go(func() { r.collector.run(r.ctx) })
+	defer r.noteLeft()
 	r.step(machine.Started{})
-	late := time.NewTicker(r.def.Checkpoint.Timeout / lateLooks)
+	late := time.NewTicker(max(time.Millisecond, r.def.Checkpoint.Timeout/lateLooks))
 	defer late.Stop()
 	for r.stopped == nil {
 		select {
@@ -144,20 +146,36 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 // lateLooks is how often within the time for a checkpoint's parts it is looked whether that is over.
 const lateLooks = 8
 
-// owed are the parts of a checkpoint that tasks have not given.
+// owed is a part of a checkpoint that was asked for and not given. The task behind the last one is the coordinator's own writer.
 type owed struct {
-	tasks int
-	since time.Time
+	checkpoint record.Checkpoint
+	task       int
+	since      time.Time
+}
+
+// owe notes that a part is asked for.
+func (r *run) owe(c record.Checkpoint, task int) { r.owed = append(r.owed, owed{c, task, time.Now()}) }
+
+// paid notes that a task gave its part.
+func (r *run) paid(p machine.PartDone) {
+	r.owed = slices.DeleteFunc(r.owed, func(o owed) bool { return o.checkpoint == p.Checkpoint && o.task == p.Part.Task })
 }
 
 // lookForLate gives a checkpoint up whose parts take too long.
 func (r *run) lookForLate(now time.Time) {
-	for c, o := range r.owed {
-		if took := now.Sub(o.since); took > r.def.Checkpoint.Timeout {
-			r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("checkpoint %d: %d tasks gave no part in %s", c, o.tasks, took.Round(time.Millisecond))})
-			return
-		}
+	if len(r.owed) == 0 {
+		return
 	}
+	o := r.owed[0] // the oldest
+	took := now.Sub(o.since)
+	if took <= r.def.Checkpoint.Timeout {
+		return
+	}
+	who := taskName(o.task)
+	if o.task == r.def.Tasks {
+		who = "the writer of refused rows"
+	}
+	r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("checkpoint %d: %s gave no part in %s", o.checkpoint, who, took.Round(time.Millisecond))})
 }
 
 // step gives the machine an event and does what it decides. An event that comes of an effect at once waits for its turn.
@@ -176,22 +194,16 @@ func (r *run) step(ev machine.Event) {
 }
 
 func (r *run) take(ev machine.Event) {
-	if p, ok := ev.(machine.PartDone); ok {
-		r.paid(p.Checkpoint)
-	}
-	r.observe(ev)
+	r.noteEvent(ev)
 	for _, e := range r.machine.Step(time.Now().UnixMilli(), ev) {
+		r.noteEffect(e)
 		r.do(e)
 	}
-}
-
-// paid notes that a task gave its part.
-func (r *run) paid(c record.Checkpoint) {
-	if o := r.owed[c]; o.tasks > 1 {
-		r.owed[c] = owed{o.tasks - 1, o.since}
-		return
+	if full := r.machine.Full(); r.full.Swap(full) && !full {
+		for _, t := range r.tasks {
+			t.goOn()
+		}
 	}
-	delete(r.owed, c)
 }
 
 // post lets the loop do something, from any goroutine of the run. It answers false when the run is over.

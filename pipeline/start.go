@@ -72,11 +72,11 @@ func (r *run) runTask(t *task) {
 
 func (r *run) openTask(n int, splits []source.Split) (*task, error) {
 	t := &task{
-		number: n, dead: -1, meter: r.meter, splits: map[string]source.Split{}, moved: map[string]bool{},
-		control: make(chan control, controlQueue),
-		part:    func(p machine.PartDone) { r.send(p) },
-		drain:   func() { r.post(func() { r.onDrained(n) }) },
-		onRead:  r.onRead,
+		number: n, name: taskName(n), dead: -1, meter: r.meter, splits: map[string]source.Split{}, moved: map[string]bool{},
+		control: make(chan control, controlQueue), resume: make(chan struct{}, 1), full: r.full.Load,
+		part:   func(p machine.PartDone) { r.send(p) },
+		drain:  func() { r.post(func() { r.onDrained(n) }) },
+		onRead: r.onRead,
 	}
 	var unfinished []source.Split
 	for _, sp := range splits {
@@ -93,6 +93,8 @@ func (r *run) openTask(n int, splits []source.Split) (*task, error) {
 		t.dead = len(r.sinks) - 1
 	}
 	t.letters = record.NewBatch(record.DeadLetterSchema())
+	t.meter.begin(t.name, "opens the reader and the writers")
+	defer t.meter.end(t.name)
 	if err := r.plan.equip(t, r.def); err != nil {
 		return t, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func states() []string {
 type Status struct {
 	Name      string
 	State     State
-	Text      string // why it restarts, stalls or is stopped
+	Text      string // what it does while it starts, why it restarts, what stalls, why it is stopped
 	Stalled   bool
 	Guarantee string
 }
@@ -57,14 +58,18 @@ type Supervisor struct {
 	once sync.Once
 	mu   struct {
 		sync.Mutex
-		status Status
+		state     State
+		why       string // of the state
+		guarantee string
+		stalls    []stall // who makes no progress, the longest first
+		meter     *meter  // of the run under way
 	}
 }
 
 // NewSupervisor returns the supervisor of a pipeline.
 func NewSupervisor(def *Definition, env Env) *Supervisor {
 	s := &Supervisor{def: def, env: env, stop: make(chan struct{})}
-	s.mu.status = Status{Name: def.Name, State: Starting}
+	s.set(Starting, "")
 	return s
 }
 
@@ -75,13 +80,21 @@ func (s *Supervisor) Stop() { s.once.Do(func() { close(s.stop) }) }
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.status
+	now := time.Now()
+	st := Status{Name: s.def.Name, State: s.mu.state, Text: s.mu.why, Stalled: len(s.mu.stalls) > 0, Guarantee: s.mu.guarantee}
+	switch {
+	case st.Stalled:
+		st.Text = s.mu.stalls[0].text(now)
+	case st.State == Starting:
+		st.Text = s.mu.meter.current(now)
+	}
+	return st
 }
 
-func (s *Supervisor) set(state State, text string) {
+func (s *Supervisor) set(state State, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.status.State, s.mu.status.Text, s.mu.status.Stalled = state, text, false
+	s.mu.state, s.mu.why = state, why
 	s.env.Metrics.State(string(state), states())
 }
 
@@ -90,27 +103,31 @@ func (s *Supervisor) Run(ctx context.Context) Result {
 	attempt := 0
 	var panics []time.Time
 	for {
-		began := time.Now()
-		res := s.once1(ctx)
-		if res.Reason != machine.Restart || ctx.Err() != nil || s.asked() {
-			return s.ended(res)
+		out := s.attempt(ctx)
+		if ctx.Err() != nil && out.Reason == machine.Restart {
+			out.Text = "ended at once"
 		}
-		if time.Since(began) > s.def.Restart.Max {
+		if out.Reason != machine.Restart || ctx.Err() != nil || s.asked() {
+			return s.ended(out)
+		}
+		reason := "failure"
+		if out.panicked {
+			reason, panics = "panic", append(panics, time.Now())
+		}
+		if out.advanced {
 			attempt = 0
 		}
-		if res.panicked {
-			panics = append(panics, began)
-		}
-		if n := len(panics); n >= panicsMax && time.Since(panics[n-panicsMax]) < panicsWithin {
-			res.Reason = machine.StoppedByRule
-			return s.ended(res)
+		if n := len(panics); out.panicked && n >= panicsMax && time.Since(panics[n-panicsMax]) < panicsWithin {
+			out.Reason, out.Text = machine.StoppedByRule, fmt.Sprintf("panic number %d in %s: %s", panicsMax, panicsWithin, out.Text)
+			return s.ended(out)
 		}
 		if limit := s.def.Restart.Limit; limit > 0 && attempt >= limit {
-			res.Reason, res.Text = machine.StoppedByRule, fmt.Sprintf("restart_limit of %d is reached: %s", limit, res.Text)
-			return s.ended(res)
+			out.Reason, out.Text = machine.StoppedByRule, fmt.Sprintf("restart.limit of %d is reached: %s", limit, out.Text)
+			return s.ended(out)
 		}
-		if !s.wait(ctx, attempt, res.Text) {
-			return s.ended(res)
+		s.env.Metrics.Restarted(reason)
+		if !s.wait(ctx, attempt, out.Text) {
+			return s.ended(out)
 		}
 		attempt++
 	}
@@ -122,59 +139,76 @@ const (
 	panicsWithin = 10 * time.Minute
 )
 
+// outcome is how one run ended.
 type outcome struct {
 	Result
 	panicked bool
+	advanced bool // a checkpoint was published
 }
 
-// once1 makes one run and drives it to its end.
-func (s *Supervisor) once1(ctx context.Context) outcome {
+// attempt makes one run and drives it to its end.
+func (s *Supervisor) attempt(ctx context.Context) outcome {
 	out := outcome{Result: Result{Name: s.def.Name}}
 	runCtx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer cancel()
-	requests := make(chan machine.Request)
-	r, err := s.open(runCtx)
+	_, names := s.def.sinks()
+	m := newMeter(s.env.Metrics, names)
+	s.attend(m)
+	defer s.attend(nil)
+	wg.Go(func() { s.watch(runCtx, m) })
+	r, err := s.open(runCtx, m)
 	if err != nil {
-		out.Err = err
-		out.Stop = machine.Stop{Reason: machine.ReasonFor(fault.KindOf(err)), Text: describe(err)}
-		if errors.Is(err, ErrGuarantee) {
-			out.Reason = machine.StoppedMisconfigured
+		out.Err, out.Stop = err, machine.Stop{Reason: machine.ReasonFor(fault.KindOf(err)), Text: describe(err)}
+		if errors.Is(err, errStoppedEarly) {
+			out.Err, out.Stop = nil, machine.Stop{Reason: machine.Done, Text: errStoppedEarly.Error()}
 		}
 		return out
 	}
-	var wg sync.WaitGroup
+	requests := make(chan machine.Request)
 	wg.Go(func() { s.askToStop(runCtx, requests) })
-	wg.Go(func() { s.watch(runCtx, r) })
 	out.Stop = r.drive(runCtx, requests)
-	out.panicked = r.panicked
-	cancel()
-	wg.Wait()
+	out.panicked, out.advanced = r.panicked, r.advanced
 	return out
 }
 
+// attend makes m the meter that the status speaks of.
+func (s *Supervisor) attend(m *meter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.meter, s.mu.stalls = m, nil
+	s.env.Metrics.Stalled(nil)
+}
+
+var errStoppedEarly = errors.New("stopped before it ran")
+
 // open prepares a run. A graceful stop ends it early.
-func (s *Supervisor) open(ctx context.Context) (*run, error) {
+func (s *Supervisor) open(ctx context.Context, m *meter) (*run, error) {
 	openCtx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer cancel(nil)
-	stopped := context.AfterFunc(openCtx, func() {})
-	defer stopped()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
+	wg.Go(func() {
 		select {
 		case <-s.stop:
-			cancel(errors.New("asked to stop before it ran"))
-		case <-done:
+			cancel(errStoppedEarly)
+		case <-openCtx.Done():
 		}
-	}()
-	r, err := newRun(openCtx, s.def, s.env)
+	})
+	r, err := newRun(openCtx, s.def, s.env, m)
+	if cause := context.Cause(openCtx); err != nil && errors.Is(cause, errStoppedEarly) {
+		return nil, cause
+	}
 	if err != nil {
 		return nil, err
 	}
+	text := r.plan.guarantee.Summary
 	s.mu.Lock()
-	s.mu.status.Guarantee = r.plan.guarantee.Summary
+	s.mu.guarantee = text
 	s.mu.Unlock()
-	s.env.Metrics.Guarantee(r.plan.guarantee.Summary)
+	s.env.Metrics.Guarantee(text)
+	s.env.Log.Info("pipeline starts", slog.String("guarantee", text))
 	r.onRunning = func() { s.set(Running, "") }
 	return r, nil
 }
@@ -204,38 +238,40 @@ func (s *Supervisor) askToStop(ctx context.Context, requests chan<- machine.Requ
 	}
 }
 
-// watch names a stall in log, metric and status, once when it begins and once when it is over.
-func (s *Supervisor) watch(ctx context.Context, r *run) {
+// watch looks for stalls as long as the run goes on.
+func (s *Supervisor) watch(ctx context.Context, m *meter) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			s.stalled(r.meter.stall(now, s.def.StallAfter))
+			s.stalled(now, m.stalls(now, s.def.StallAfter))
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (s *Supervisor) stalled(what string) {
+// stalled names stalls in metric and status, and in the log when one begins and when all is well again.
+func (s *Supervisor) stalled(now time.Time, stalls []stall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &s.mu.status
-	if st.State != Running && st.State != Starting {
-		return
+	was := s.mu.stalls
+	s.mu.stalls = stalls
+	by := map[string]time.Duration{}
+	for _, st := range stalls {
+		by[st.who] = max(by[st.who], now.Sub(st.since))
+		if !slices.ContainsFunc(was, func(old stall) bool { return old.who == st.who && old.since.Equal(st.since) }) {
+			s.env.Log.Warn("stalled", slog.String("who", st.who), slog.String("what", st.what),
+				slog.String("since", now.Sub(st.since).Round(time.Second).String()))
+		}
 	}
-	was := st.Stalled
-	st.Stalled = what != ""
-	switch {
-	case st.Stalled && !was:
-		s.env.Metrics.Stalled(1)
-		s.env.Log.Warn("stalled", slog.String("what", what))
-	case was && !st.Stalled:
-		s.env.Metrics.Stalled(0)
+	if len(by) > 0 || len(was) > 0 {
+		s.env.Metrics.Stalled(by)
+	}
+	if len(stalls) == 0 && len(was) > 0 {
 		s.env.Log.Info("moves again")
 	}
-	st.Text = what
 }
 
 func (s *Supervisor) asked() bool {
@@ -249,9 +285,8 @@ func (s *Supervisor) asked() bool {
 
 // wait backs off before the next run. It answers false when the pipeline is to stop.
 func (s *Supervisor) wait(ctx context.Context, attempt int, why string) bool {
-	d := jittered(s.def.Restart.Initial<<min(attempt, 20), s.def.Restart.Max, s.env.Random)
+	d := backoff(s.def.Restart.Initial, s.def.Restart.Max, attempt, s.env.Random)
 	s.set(Restarting, why)
-	s.env.Metrics.Restarted("failure")
 	s.env.Log.Warn("goes on by recovery", slog.String("after", d.Round(time.Millisecond).String()), slog.Int("attempt", attempt+1), slog.String("because", why))
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -266,9 +301,8 @@ func (s *Supervisor) wait(ctx context.Context, attempt int, why string) bool {
 
 // ended tells how the pipeline ended.
 func (s *Supervisor) ended(out outcome) Result {
-	if out.Reason == machine.Restart { // it was asked to stop while it was down
-		out.Text = "stopped while it was to be restarted: " + out.Text
-		out.Reason = machine.Done
+	if out.Reason == machine.Restart {
+		out.Text += "; it was told to end, so what was read since the newest checkpoint is read again by the next start"
 	}
 	state := Down
 	if out.Reason == machine.Done {

@@ -23,6 +23,7 @@ import (
 // control queue.
 type task struct {
 	number   int
+	name     string
 	reader   source.Reader
 	decoder  codec.Decoder
 	metadata step.Apply // nil without metadata columns
@@ -41,6 +42,9 @@ type task struct {
 	drained bool                    // said that none is
 	stages  []checkpoint.StageCount // since the last barrier
 	told    time.Time               // when the meter was told of lag
+	lost    int64                   // offsets passed over, as told
+	full    func() bool             // the input waits for commits
+	resume  chan struct{}           // the input goes on
 
 	part    func(machine.PartDone)
 	drain   func()
@@ -78,6 +82,14 @@ func (t *task) send(ctx context.Context, c control) {
 	}
 }
 
+// goOn wakes a task whose input waited for commits.
+func (t *task) goOn() {
+	select {
+	case t.resume <- struct{}{}:
+	default: // it is woken already
+	}
+}
+
 // run works until the final barrier, an error or the end of ctx.
 func (t *task) run(ctx context.Context) error {
 	for {
@@ -102,16 +114,22 @@ func (t *task) run(ctx context.Context) error {
 	}
 }
 
-// next takes a control from the queue. With splits to read it does not wait for one.
+// next takes a control from the queue. With splits to read it waits for one only while as many checkpoints as may wait for
+// their commit: what is read then could not be part of a checkpoint, and would only fill the disk.
 func (t *task) next(ctx context.Context) (control, bool, error) {
-	if t.open > 0 {
+	for t.open == 0 || t.full() {
+		var tick <-chan time.Time
+		if t.open > 0 {
+			tick = time.After(pollMax)
+		}
 		select {
 		case c := <-t.control:
 			return c, true, nil
+		case <-t.resume:
+		case <-tick:
+			t.tell()
 		case <-ctx.Done():
 			return control{}, false, context.Cause(ctx)
-		default:
-			return control{}, false, nil
 		}
 	}
 	select {
@@ -119,6 +137,8 @@ func (t *task) next(ctx context.Context) (control, bool, error) {
 		return c, true, nil
 	case <-ctx.Done():
 		return control{}, false, context.Cause(ctx)
+	default:
+		return control{}, false, nil
 	}
 }
 
@@ -152,11 +172,23 @@ func (t *task) poll(ctx context.Context) error {
 	if err := t.take(ctx, f); err != nil {
 		return err
 	}
-	if now := time.Now(); now.Sub(t.told) >= pollMax {
-		t.told = now
-		t.meter.source(t.number, t.reader.Lag(), t.reader.Waiting())
-	}
+	t.tell()
 	return nil
+}
+
+// tell tells the meter from time to time how the reader is.
+func (t *task) tell() {
+	now := time.Now()
+	if now.Sub(t.told) < pollMax {
+		return
+	}
+	t.told = now
+	t.meter.source(t.number, t.reader.Lag(), t.reader.Waiting())
+	if l, ok := t.reader.(source.LossCounter); ok {
+		n := l.Lost()
+		t.meter.lost(n - t.lost)
+		t.lost = n
+	}
 }
 
 // take decodes, transforms and writes one fetch, and moves the split's position past it (I1, I2, I10).
@@ -171,10 +203,13 @@ func (t *task) take(ctx context.Context, f source.Fetch) error {
 	if !ok {
 		return fault.E("pipeline.task", fault.Unknown, fmt.Errorf("the source handed out split %q, which is not of task %d", f.Next.Split, t.number))
 	}
-	invariant.Check("I10", f.Next.Offset >= sp.Offset, "a split goes back:", sp.Split, sp.Offset, f.Next.Offset)
+	inOrder(sp.Position, f)
+	t.meter.begin(t.name, "hands rows to the sinks")
 	if err := t.process(ctx, f); err != nil {
 		return fmt.Errorf("split %s, offset %d: %w", sp.Split, sp.Offset, err)
 	}
+	t.meter.end(t.name)
+	t.meter.moved(t.number, sp.Split)
 	sp.Position = f.Next
 	if f.Finished && !sp.Finished {
 		sp.Finished = true
@@ -183,6 +218,20 @@ func (t *task) take(ctx context.Context, f source.Fetch) error {
 	t.splits[sp.Split] = sp
 	t.moved[sp.Split] = true
 	return nil
+}
+
+// inOrder asserts that a fetch goes on where the one before it ended, and holds its records in their order.
+func inOrder(at source.Position, f source.Fetch) {
+	invariant.Check("I10", f.Next.Offset >= at.Offset, "a split goes back:", at.Split, at.Offset, f.Next.Offset)
+	if n := len(f.Rows); n > 0 {
+		invariant.Check("I10", f.Rows[0].Offset >= at.Offset && f.Rows[n-1].Offset < f.Next.Offset,
+			"records outside of the fetch:", at.Split, at.Offset, f.Rows[0].Offset, f.Rows[n-1].Offset, f.Next.Offset)
+	}
+	if invariant.Expensive {
+		for i := 1; i < len(f.Rows); i++ {
+			invariant.Check("I10", f.Rows[i-1].Offset < f.Rows[i].Offset, "records out of order:", at.Split, f.Rows[i-1].Offset, f.Rows[i].Offset)
+		}
+	}
 }
 
 func (t *task) process(ctx context.Context, f source.Fetch) error {
@@ -273,7 +322,7 @@ func (t *task) bury(ctx context.Context) error {
 	}
 	if t.dead < 0 {
 		return fault.WithRemedy("pipeline.task", fault.Rejected, errors.New(describeLetter(t.letters)),
-			"configure [pipeline.NAME.dead_letter] to go on past records like this one, or correct the decode section")
+			"add the pipeline's dead_letter section to go on past records like this one, or correct the decode section")
 	}
 	refused, err := t.writers[t.dead].Write(ctx, t.letters)
 	if err == nil && len(refused) > 0 {
@@ -291,6 +340,7 @@ func (t *task) count(stage int, in, passed, filtered int64) {
 // prepare makes the task's part of a checkpoint durable and reports it.
 func (t *task) prepare(ctx context.Context, c sink.Cut) error {
 	start := time.Now()
+	t.meter.begin(t.name, fmt.Sprintf("prepare of checkpoint %d", c.Checkpoint))
 	p := machine.Part{Task: t.number, Stages: append([]checkpoint.StageCount(nil), t.stages...)}
 	for name := range t.moved {
 		p.Splits = append(p.Splits, t.splits[name])
@@ -304,6 +354,7 @@ func (t *task) prepare(ctx context.Context, c sink.Cut) error {
 		p.Sinks = append(p.Sinks, part)
 	}
 	inject.Point(inject.AfterPrepare)
+	t.meter.end(t.name)
 	clear(t.moved)
 	for i := range t.stages {
 		t.stages[i] = checkpoint.StageCount{Stage: t.stages[i].Stage}

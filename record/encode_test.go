@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -197,13 +198,15 @@ func FuzzDecodeBatch(f *testing.F) {
 	})
 }
 
+var rewrite = flag.Bool("rewrite", false, "write the golden file of the newest version")
+
 // Every version of the format is read for ever: one file for each.
 func TestDecodeBatch_goldenFiles(t *testing.T) {
 	b := NewBatch(schemaOf(t, allTypes()...))
 	fill(b, 3, random(11, 10_000))
 	want := EncodeBatchWith(nil, b, EncodeOptions{Raw: true})
 	path := filepath.Join("testdata", "batch-v1.bin")
-	if os.Getenv("INGESTD_REWRITE") != "" {
+	if *rewrite {
 		if err := os.WriteFile(path, want, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -118,7 +118,7 @@ func DecodeSegment(data []byte, limit int64) (SegmentInfo, []byte, error) {
 	return info, payload, nil
 }
 
-var errSegmentVersion = errors.New("unknown format version") //nolint:gochecknoglobals // a constant error
+var errSegmentVersion = errors.New("unknown format version")
 
 func (i *SegmentInfo) check() error {
 	if len(i.Kind) < 1 || len(i.Kind) > segmentKindMax {

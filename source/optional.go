@@ -21,6 +21,13 @@ type Rediscoverer interface {
 	DiscoveryInterval() time.Duration
 }
 
+// Sizer is a [Source] that knows how much its readers acquire at once.
+type Sizer interface {
+	// AcquireMax returns the largest number of bytes that a reader acquires in one call. A budget that is smaller must grant
+	// it all the same when nothing else is taken, and is not kept then.
+	AcquireMax() int64
+}
+
 // LossCounter is a [Reader] that was configured to go on where records are gone.
 type LossCounter interface {
 	// Lost returns how many offsets were passed over because their records were deleted before they were read. It only

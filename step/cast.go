@@ -20,10 +20,21 @@ type Cast struct {
 	Columns map[string]record.Type
 }
 
-var _ Step = (*Cast)(nil)
+var (
+	_ Step   = (*Cast)(nil)
+	_ Wanter = (*Cast)(nil)
+)
 
 // Name returns the id.
 func (s *Cast) Name() string { return s.ID }
+
+// Want takes the columns out whose types change: what they are before stands in the decoder's config.
+func (s *Cast) Want(out *record.Schema) *record.Schema {
+	return without(out, func(name string) bool {
+		_, changed := s.Columns[name]
+		return changed
+	})
+}
 
 // casting is one column's change.
 type casting struct {

@@ -21,8 +21,10 @@ type Drop struct {
 }
 
 var (
-	_ Step = (*Rename)(nil)
-	_ Step = (*Drop)(nil)
+	_ Step   = (*Rename)(nil)
+	_ Wanter = (*Rename)(nil)
+	_ Step   = (*Drop)(nil)
+	_ Wanter = (*Drop)(nil)
 )
 
 // Name returns the id.
@@ -46,6 +48,42 @@ func (s *Rename) Bind(in *record.Schema) (*record.Schema, Apply, error) {
 		return nil, nil, misconfigured(s.ID, err)
 	}
 	return out, func(b *record.Batch, _ *Result) { b.Schema = out }, nil
+}
+
+// Want gives the columns their old names back. A column whose name is renamed away can't come after the step.
+func (s *Rename) Want(out *record.Schema) *record.Schema {
+	old := make(map[string]string, len(s.Columns))
+	for from, to := range s.Columns {
+		old[to] = from
+	}
+	in := &record.Schema{}
+	for _, f := range out.Fields {
+		from, renamed := old[f.Name]
+		switch _, away := s.Columns[f.Name]; {
+		case renamed:
+			f.Name = from
+		case away:
+			continue
+		}
+		in.Fields = append(in.Fields, f)
+	}
+	return in
+}
+
+// Want takes out what is dropped; it is the decoder's config that has it.
+func (s *Drop) Want(out *record.Schema) *record.Schema {
+	return without(out, func(name string) bool { return slices.Contains(s.Columns, name) })
+}
+
+// without returns a schema without some of its columns.
+func without(s *record.Schema, gone func(name string) bool) *record.Schema {
+	rest := &record.Schema{}
+	for _, f := range s.Fields {
+		if !gone(f.Name) {
+			rest.Fields = append(rest.Fields, f)
+		}
+	}
+	return rest
 }
 
 // Name returns the id.
@@ -84,5 +122,5 @@ func (s *Drop) Bind(in *record.Schema) (*record.Schema, Apply, error) {
 }
 
 func unknownColumn(name string, in *record.Schema) error {
-	return fmt.Errorf("there is no column %q; the columns are %s", name, columnNames(in))
+	return fmt.Errorf("there is no column %q before this step; the columns are %s (decode.columns declares more)", name, columnNames(in))
 }

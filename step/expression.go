@@ -12,6 +12,7 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/checker/nature"
 	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 
@@ -77,6 +78,17 @@ func (e *expression) eval(b *record.Batch, row int) (any, error) {
 	return v, nil
 }
 
+// reads reports whether an expression reads a name. One that is not an expression reads nothing.
+func reads(text, name string) bool {
+	tree, err := parser.Parse(text)
+	if err != nil {
+		return false
+	}
+	used := &names{seen: make(map[string]bool)}
+	ast.Walk(&tree.Node, used)
+	return used.all || used.seen[name]
+}
+
 // describe turns an error of the compiler into one that a person can act on.
 func describe(text string, err error, s *record.Schema) error {
 	message, place := err.Error(), ""
@@ -84,7 +96,7 @@ func describe(text string, err error, s *record.Schema) error {
 		message, place = at.Message, fmt.Sprintf(" at line %d, column %d", at.Line, at.Column+1)
 	}
 	if strings.HasPrefix(message, "unknown name") {
-		message += "; known are " + columnNames(s) + " and " + strings.Join(MetadataNames(), ", ")
+		message += "; known are " + columnNames(s) + " (decode.columns declares more) and " + strings.Join(MetadataNames(), ", ")
 	}
 	return fmt.Errorf("expression %q%s: %s", text, place, message)
 }

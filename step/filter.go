@@ -28,9 +28,20 @@ func (f *Filter) Bind(in *record.Schema) (*record.Schema, Apply, error) {
 		return nil, nil, misconfigured(f.ID, wrongResult(f.Where, e.result))
 	}
 	r := refuser{step: f.ID}
+	known := newKernel(e.program.Node(), in)
 	return in, func(b *record.Batch, res *Result) {
 		r.begin(b)
 		for row := range b.Rows {
+			if known != nil {
+				switch known(b, row) {
+				case yes:
+					continue
+				case no:
+					r.drop(row)
+					continue
+				case unsure:
+				}
+			}
 			v, err := e.eval(b, row)
 			if err != nil {
 				r.refuse(row, "", err.Error())

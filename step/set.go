@@ -24,10 +24,23 @@ type Assignment struct {
 	Type *record.Type
 }
 
-var _ Step = (*Set)(nil)
+var (
+	_ Step   = (*Set)(nil)
+	_ Wanter = (*Set)(nil)
+)
 
 // Name returns the id.
 func (s *Set) Name() string { return s.ID }
+
+// Want takes the columns out that the step makes. One that its own expression reads, and whose type the step does not name,
+// must be there before with the type that it has afterwards.
+func (s *Set) Want(out *record.Schema) *record.Schema {
+	made := make(map[string]bool, len(s.Columns))
+	for _, c := range s.Columns {
+		made[c.Column] = c.Type != nil || !reads(c.Value, c.Column)
+	}
+	return without(out, func(name string) bool { return made[name] })
+}
 
 // assignment is an Assignment that was checked.
 type assignment struct {

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,8 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ingestd/ingestd/codec"
-	"github.com/ingestd/ingestd/codec/json"
-	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/record"
 )
@@ -28,22 +27,18 @@ func schema(t *testing.T, pairs ...string) *record.Schema {
 	return s
 }
 
-// batch decodes JSON records into a batch.
+// batch reads JSON records, whose members are the schema's columns, into a batch.
 func batch(t *testing.T, s *record.Schema, records ...string) *record.Batch {
 	t.Helper()
-	f, err := json.New(json.Settings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := f.New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := record.NewBatch(s)
 	b.Meta.Split, b.Meta.Topic, b.Meta.Partition = "orders/3", "orders", 3
 	for i, r := range records {
-		if refusal, ok := d.Decode(b, []byte(r)); !ok {
-			t.Fatalf("record %s refused: %+v", r, refusal)
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(r), &members); err != nil {
+			t.Fatalf("record %s: %v", r, err)
+		}
+		for j := range s.Fields {
+			put(t, &b.Cols[j], members[s.Fields[j].Name])
 		}
 		b.AppendMeta(record.RowMeta{
 			Offset: record.Offset(100 + i), Timestamp: 1_700_000_000_000 + int64(i), Key: []byte("k"), Value: []byte(r),
@@ -51,6 +46,54 @@ func batch(t *testing.T, s *record.Schema, records ...string) *record.Batch {
 		})
 	}
 	return b
+}
+
+// put appends a JSON value to a column.
+func put(t *testing.T, c *record.Column, value json.RawMessage) {
+	t.Helper()
+	var text string
+	switch {
+	case len(value) == 0:
+		t.Fatalf("a record has no value for a column of %s", &c.Type)
+	case string(value) == "null":
+		c.AppendNull()
+		return
+	case c.Type.Kind == record.Array:
+		var list []json.RawMessage
+		unmarshal(t, value, &list)
+		for _, v := range list {
+			put(t, c.Elem, v)
+		}
+		c.CloseList()
+		return
+	case c.Type.Kind == record.Map:
+		var members map[string]json.RawMessage
+		unmarshal(t, value, &members)
+		for _, name := range sorted(members) {
+			quoted, err := json.Marshal(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, c.Key, quoted)
+			put(t, c.Elem, members[name])
+		}
+		c.CloseList()
+		return
+	case value[0] == '"':
+		unmarshal(t, value, &text)
+	default:
+		text = string(value)
+	}
+	if err := codec.AppendText(c, []byte(text)); err != nil {
+		t.Fatalf("%s: %v", value, err)
+	}
+}
+
+func unmarshal(t *testing.T, value []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(value, into); err != nil {
+		t.Fatalf("%s: %v", value, err)
+	}
 }
 
 // rows writes a batch as JSON lines.
@@ -159,7 +202,7 @@ func TestRename_allAtOnce(t *testing.T) {
 	apply(t, &Rename{ID: "r", Columns: map[string]string{"a": "b", "b": "a"}}, b)
 	same(t, "rows", rows(b), []string{`{"b":1,"a":"x","c":true}`})
 	same(t, "schema that was bound", s.Fields[0].Name, "a")
-	contains(t, bindError(t, &Rename{ID: "r", Columns: map[string]string{"x": "y"}}, s), `no column "x"; the columns are a, b, c`)
+	contains(t, bindError(t, &Rename{ID: "r", Columns: map[string]string{"x": "y"}}, s), `no column "x" before this step; the columns are a, b, c`)
 	contains(t, bindError(t, &Rename{ID: "r", Columns: map[string]string{"a": "b"}}, s), `"b" is there twice`)
 	contains(t, bindError(t, &Rename{ID: "r", Columns: map[string]string{"a": ""}}, s), "no name")
 }
@@ -391,52 +434,32 @@ func TestSteps_batchIsUsedAgain(t *testing.T) {
 	}
 }
 
-func TestOpen_readsSections(t *testing.T) {
-	open := func(text string) (Step, *config.Section, error) {
-		section := config.ParseSection("test.toml", []byte(text), config.Env{})
-		step, err := Open(section, 2)
-		return step, section, err
+// What a step wants before it, for a sink that wants a, b and c after it.
+func TestWant_columnsBeforeTheStep(t *testing.T) {
+	out := schema(t, "a", "int8", "b", "string", "c", "bool")
+	out.Fields[1].Optional = true
+	number := record.Type{Kind: record.Int8}
+	tests := []struct {
+		name string
+		step Wanter
+		want string
+	}{
+		{"rename", &Rename{Columns: map[string]string{"x": "b"}}, "a int8 false, x string true, c bool false"},
+		{"rename, swapped", &Rename{Columns: map[string]string{"a": "b", "b": "a"}}, "b int8 false, a string true, c bool false"},
+		{"rename, away", &Rename{Columns: map[string]string{"c": "d"}}, "a int8 false, b string true"},
+		{"drop", &Drop{Columns: []string{"x", "c"}}, "a int8 false, b string true"},
+		{"cast", &Cast{Columns: map[string]record.Type{"a": number}}, "b string true, c bool false"},
+		{"set", &Set{Columns: []Assignment{{Column: "a", Value: "1"}, {Column: "x", Value: "a"}}}, "b string true, c bool false"},
+		{"set, reads itself", &Set{Columns: []Assignment{{Column: "a", Value: "len(b) + a"}}}, "a int8 false, b string true, c bool false"},
+		{"set, reads itself, typed", &Set{Columns: []Assignment{{Column: "a", Value: "int(a)", Type: &number}}}, "b string true, c bool false"},
+		{"set, broken", &Set{Columns: []Assignment{{Column: "a", Value: "a +"}}}, "b string true, c bool false"},
 	}
-	number, str := record.Type{Kind: record.Int8}, record.Type{Kind: record.String}
-	for text, want := range map[string]Step{
-		"type = \"filter\"\nwhere = \"a > 1\"":                                       &Filter{ID: "filter-2", Where: "a > 1"},
-		"type = \"filter\"\nid = \"x\"\nwhere = \"a > 1\"":                           &Filter{ID: "x", Where: "a > 1"},
-		"type = \"rename\"\ncolumns = {a = \"b\"}":                                   &Rename{ID: "rename-2", Columns: map[string]string{"a": "b"}},
-		"type = \"drop\"\ncolumns = [\"a\", \"b\"]":                                  &Drop{ID: "drop-2", Columns: []string{"a", "b"}},
-		"type = \"cast\"\ncolumns = {a = \"int8\"}":                                  &Cast{ID: "cast-2", Columns: map[string]record.Type{"a": number}},
-		"type = \"set\"\ncolumns = {b = \"1\", a = \"2\"}\ntypes = {a = \"string\"}": &Set{ID: "set-2", Columns: []Assignment{{Column: "b", Value: "1"}, {Column: "a", Value: "2", Type: &str}}},
-	} {
-		step, section, err := open(text)
-		if err != nil {
-			t.Errorf("%s: got error %v, %v", text, err, section.Err())
-			continue
+	for _, test := range tests {
+		var list []string
+		for _, f := range test.step.Want(out).Fields {
+			list = append(list, fmt.Sprintf("%s %s %t", f.Name, &f.Type, f.Optional))
 		}
-		same(t, text, step, want)
+		same(t, test.name, strings.Join(list, ", "), test.want)
 	}
-	for text, want := range map[string]string{
-		"type = \"filter\"":                                             "where",
-		"type = \"filter\"\nwhere = \"x\"\nwhen = 1":                    "unknown key",
-		"type = \"cast\"\ncolumns = {a = \"int\"}":                      "test.toml:2:12: columns.a: type \"int\": unknown type",
-		"type = \"set\"\ncolumns = {a = \"1\"}\ntypes = {b = \"int8\"}": "does not set this column",
-		"type = \"drop\"\ncolumns = []":                                 "columns",
-	} {
-		_, section, err := open(text)
-		if err == nil || section.Err() == nil || fault.KindOf(err) != fault.Misconfigured {
-			t.Errorf("%s: got error %v and section error %v", text, err, section.Err())
-			continue
-		}
-		contains(t, section.Err().Error(), want)
-	}
+	same(t, "the schema that was given", columnNames(out), "a, b, c")
 }
-
-func TestSpecs_areSound(t *testing.T) {
-	settings := map[string]any{
-		"filter": &filterSettings{}, "rename": &renameSettings{}, "drop": &dropSettings{}, "cast": &castSettings{}, "set": &setSettings{},
-	}
-	for _, spec := range Specs() {
-		if err := config.CheckSpec(spec, settings[spec.Type]); err != nil {
-			t.Errorf("%s: %v", spec.Type, err)
-		}
-	}
-}
-

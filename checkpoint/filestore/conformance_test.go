@@ -9,7 +9,10 @@ import (
 )
 
 func TestStore_conforms(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) checkpoint.Store { return open(t, t.TempDir()) })
+	storetest.Run(t, func(t *testing.T) checkpoint.Store {
+		t.Helper()
+		return open(t, t.TempDir())
+	})
 }
 
 func open(t *testing.T, dir string) *filestore.Store {

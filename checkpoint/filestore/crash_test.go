@@ -62,7 +62,7 @@ func (b belief) run(s *Store, steps []step) error {
 			continue
 		}
 		if kind := fault.KindOf(err); kind != fault.Transient && kind != fault.Unknown {
-			return fmt.Errorf("%s %s: got %v of kind %v, want Transient or Unknown", st.verb, st.name, err, kind)
+			return fmt.Errorf("%s %s: got kind %v, want Transient or Unknown: %w", st.verb, st.name, kind, err)
 		}
 	}
 	return nil
@@ -93,7 +93,7 @@ func (b belief) afterGet(st step, data string, err error) error {
 	case errors.Is(err, checkpoint.ErrNotExist):
 		data = ""
 	case err != nil:
-		return nil
+		return nil //nolint:nilerr // nothing was read, which contradicts nothing
 	}
 	if !slices.Contains(b.of(st.name), data) {
 		return fmt.Errorf("get %s: got %q, want one of %q", st.name, data, b.of(st.name))
@@ -125,42 +125,45 @@ func (b belief) check(w *world) error {
 	}
 	slices.Sort(present)
 	listed, err := s.List(context.Background(), "", "")
-	if err != nil || !slices.Equal(listed, present) {
-		return fmt.Errorf("listed %q, %v, want %q", listed, err, present)
+	if err == nil && !slices.Equal(listed, present) {
+		err = fmt.Errorf("listed %q, want %q", listed, present)
+	}
+	if err != nil {
+		return err
 	}
 	temps, err := s.fs.ReadDir(path.Join(crashRoot, tempFolder))
-	if err != nil || len(temps) > 0 {
-		return fmt.Errorf("%d temporary files are left, %v", len(temps), err)
+	if len(temps) > 0 {
+		return fmt.Errorf("%d temporary files are left", len(temps))
 	}
-	return nil
+	return err
 }
 
 // powerFailures checks what b promises on every disk that a power failure may leave; when these are more than most, on the
 // first so many and on as many of a fixed random choice.
 func (b belief) powerFailures(w *world, most int) (int, error) {
-	var path []int // the choices of the current image, and below how many each was made
+	var chosen []int // the choices of the current image, and below how many each was made
 	var width []int
 	images := 0
 	for images < most {
 		at := 0
 		image := w.image(func(n int) int {
-			if at == len(path) {
-				path, width = append(path, 0), append(width, n)
+			if at == len(chosen) {
+				chosen, width = append(chosen, 0), append(width, n)
 			}
 			at++
-			return path[at-1]
+			return chosen[at-1]
 		})
 		images++
 		if err := b.check(image); err != nil {
 			return images, err
 		}
-		for len(path) > 0 && path[len(path)-1] == width[len(path)-1]-1 {
-			path, width = path[:len(path)-1], width[:len(width)-1]
+		for len(chosen) > 0 && chosen[len(chosen)-1] == width[len(chosen)-1]-1 {
+			chosen, width = chosen[:len(chosen)-1], width[:len(width)-1]
 		}
-		if len(path) == 0 {
+		if len(chosen) == 0 {
 			return images, nil
 		}
-		path[len(path)-1]++
+		chosen[len(chosen)-1]++
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range most {
@@ -183,7 +186,7 @@ func life(p *process, m mutant, b belief, steps []step) error {
 	}
 	s := newStore(fsys, crashRoot, fmt.Sprintf("life%d", p.at))
 	if err := errors.Join(s.prepare(), s.removeLeftovers()); err != nil {
-		return nil // it died, or gave up, before its first step
+		return nil //nolint:nilerr // it died, or gave up, before its first step
 	}
 	return b.run(s, steps)
 }
@@ -212,7 +215,7 @@ func crashEverywhere(m mutant) (crashes, images int, err error) {
 			if err := life(p, m, b, script()); err != nil {
 				return crashes, images, fmt.Errorf("at call %d: %w", at, err)
 			}
-			n, err := b.powerFailures(p.w, 128)
+			n, err := b.powerFailures(p.w, 48)
 			images += n
 			if err != nil {
 				return crashes, images, fmt.Errorf("died at call %d (accident %d): %w", at, how, err)
@@ -264,7 +267,7 @@ func succeed(m mutant, scripts [2][]step, firstAt int, how accident) (died bool,
 		if err := life(p2, m, b, scripts[1]); err != nil {
 			return false, crashes, images, fmt.Errorf("second: %w", err)
 		}
-		n, err := b.powerFailures(p2.w, 64)
+		n, err := b.powerFailures(p2.w, 16)
 		images += n
 		if err != nil {
 			return false, crashes, images, fmt.Errorf("second died at call %d: %w", at, err)
@@ -283,16 +286,16 @@ func failEverywhere(m mutant, errs ...error) (failures, images int, err error) {
 		for _, how := range []accident{failBefore, failAfter} {
 			for _, cause := range errs {
 				p, b := &process{w: newWorld(), at: at, accident: how, err: cause}, belief{}
-				if how == failAfter && cause != syscall.EIO {
+				if how == failAfter && !errors.Is(cause, syscall.EIO) {
 					continue // a call that was refused had no effect
 				}
 				if err := life(p, m, b, script()); err != nil {
-					return failures, images, fmt.Errorf("call %d failed with %v (accident %d): %w", at, cause, how, err)
+					return failures, images, fmt.Errorf("call %d failed with %w (accident %d): %w", at, cause, how, err)
 				}
 				n, err := b.powerFailures(p.w, 16)
 				images += n
 				if err != nil {
-					return failures, images, fmt.Errorf("call %d failed with %v (accident %d): %w", at, cause, how, err)
+					return failures, images, fmt.Errorf("call %d failed with %w (accident %d): %w", at, cause, how, err)
 				}
 				failures++
 				calls = max(calls, p.calls)
@@ -346,7 +349,7 @@ func TestStore_classifiesEveryFailure(t *testing.T) {
 // skipSync leaves out the syncs that skip chooses.
 type skipSync struct {
 	*process
-	skip func(path string, dir bool) bool
+	skip func(at string, dir bool) bool
 }
 
 func (m skipSync) Open(name string) (file, error)   { return m.wrap(name)(m.process.Open(name)) }
@@ -431,7 +434,7 @@ func TestCrashes_findOmissions(t *testing.T) {
 	successor := func(m mutant) error { _, _, err := succeedEverywhere(m, successorScript()); return err }
 	reader := func(m mutant) error { _, _, err := succeedEverywhere(m, successorScript()[:2]); return err }
 	failing := func(m mutant) error { _, _, err := failEverywhere(m, syscall.EIO); return err }
-	skip := func(which func(path string, dir bool) bool) mutant {
+	skip := func(which func(at string, dir bool) bool) mutant {
 		return func(p *process) fileSystem { return skipSync{p, which} }
 	}
 	for _, c := range []struct {

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
@@ -113,11 +114,8 @@ func (s *Store) ensureRoot() error {
 	missing := []string{}
 	dir := s.root
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		f, err := s.fs.Open(dir)
+		err := s.isDir(dir)
 		if err == nil {
-			if err := closeDir(f); err != nil {
-				return err
-			}
 			break
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -139,11 +137,15 @@ func (s *Store) ensureRoot() error {
 	return nil
 }
 
-// closeDir closes what was opened to see that it is a directory.
-func closeDir(f file) error {
+// isDir returns nil if path is a directory.
+func (s *Store) isDir(path string) error {
+	f, err := s.fs.Open(path)
+	if err != nil {
+		return err
+	}
 	info, err := f.Stat()
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is no directory", info.Name())
+		err = fmt.Errorf("%s: %w", path, syscall.ENOTDIR)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -391,7 +393,11 @@ func (s *Store) ensureDirs(dir string) error {
 			parent = path
 			continue
 		}
-		if err := s.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := s.fs.Mkdir(path)
+		if errors.Is(err, fs.ErrExist) {
+			err = s.isDir(path)
+		}
+		if err != nil {
 			return err
 		}
 		if err := s.syncDir(parent); err != nil {

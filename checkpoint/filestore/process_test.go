@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		err = fmt.Errorf("role %q", role)
 	}
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
 }
@@ -49,7 +49,7 @@ func holdLock(dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("locked")
+	fmt.Fprintln(os.Stdout, "locked")
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return errors.Join(err, l.Close())
 }
@@ -65,7 +65,7 @@ func writeForEver(dir string) error {
 		if err := s.Create(context.Background(), name, object(name)); err != nil {
 			return err
 		}
-		fmt.Println(name)
+		fmt.Fprintln(os.Stdout, name)
 	}
 }
 
@@ -79,7 +79,7 @@ func race(dir string) error {
 		err := s.Create(context.Background(), fmt.Sprintf("p/log/0/%06d", i), []byte(strconv.Itoa(os.Getpid())))
 		switch {
 		case err == nil:
-			fmt.Println(i)
+			fmt.Fprintln(os.Stdout, i)
 		case !errors.Is(err, checkpoint.ErrExists):
 			return err
 		}

@@ -20,7 +20,9 @@ type Decoder struct {
 	bytesMax int
 	depthMax int
 
-	in      bytes.Buffer // jsontext reads a bytes.Buffer in place and does not change it
+	// in holds the record: jsontext reads a bytes.Buffer in place and does not change it. What it and walk still refer to
+	// after Decode is not read again.
+	in      bytes.Buffer
 	dec     *jsontext.Decoder
 	options []jsontext.Options
 	walk    walker

@@ -96,9 +96,9 @@ func Open(section *config.Section) (*Factory, error) {
 }
 
 // Schema completes the schema: the wanted columns in their order, with what the config says about them, then the columns that
-// only the config has. Without a wanted schema every configured column needs a type. A configured type must be stored in the
-// same way as the wanted one, and nullable only if that is; it may name another zone. A column is optional if the config
-// says so, or, where the config says nothing, if the wanted one is or is nullable.
+// only the config has, for steps; these need a type. A configured type must be stored in the same way as the wanted one, and be
+// nullable only if that is; it may name another zone. A column is optional if the config says so, or, where the config says
+// nothing, if the wanted one is or is nullable; one that the config makes less nullable is not.
 func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
 	s := &record.Schema{}
 	if wanted != nil {
@@ -111,13 +111,13 @@ func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
 		configured[c.Name] = true
 		at := s.Index(c.Name)
 		if at < 0 {
-			if wanted != nil {
-				errs = append(errs, fmt.Errorf("column %q is not a column of the sink, whose columns are %s", c.Name, names(wanted)))
+			if !c.typed {
+				errs = append(errs, fmt.Errorf("column %q needs a type: %s", c.Name, lacks(wanted)))
 				continue
 			}
-			s.Fields, at = append(s.Fields, record.Field{Name: c.Name}), len(s.Fields)
+			s.Fields, at = append(s.Fields, record.Field{Name: c.Name, Type: c.typ}), len(s.Fields)
 		}
-		if err := c.apply(&s.Fields[at], wanted); err != nil {
+		if err := c.apply(&s.Fields[at]); err != nil {
 			errs = append(errs, fmt.Errorf("column %q: %w", c.Name, err))
 		}
 	}
@@ -136,14 +136,12 @@ func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
 	return s, nil
 }
 
-// apply changes a field, of the wanted schema or without one a new one, to what the config says.
-func (c *column) apply(f *record.Field, wanted *record.Schema) error {
+// apply changes a field to what the config says.
+func (c *column) apply(f *record.Field) error {
 	switch {
-	case wanted == nil && !c.typed:
-		return errors.New("it needs a type")
-	case wanted != nil && c.typed && !c.typ.SameLayout(&f.Type):
+	case c.typed && !c.typ.SameLayout(&f.Type):
 		return fmt.Errorf("the config says %s, the sink takes %s", &c.typ, &f.Type)
-	case wanted != nil && c.typed && c.typ.Nullable && !f.Type.Nullable:
+	case c.typed && c.typ.Nullable && !f.Type.Nullable:
 		return fmt.Errorf("the config says %s, the sink takes no null: %s", &c.typ, &f.Type)
 	}
 	if c.Path != "" {
@@ -162,12 +160,16 @@ func (c *column) apply(f *record.Field, wanted *record.Schema) error {
 	return nil
 }
 
-func names(s *record.Schema) string {
+// lacks says why the sink gives no type.
+func lacks(s *record.Schema) string {
+	if s == nil {
+		return "the sink takes any columns"
+	}
 	list := make([]string, len(s.Fields))
 	for i := range s.Fields {
 		list[i] = s.Fields[i].Name
 	}
-	return strings.Join(list, ", ")
+	return "the columns that the sink and the steps want are " + strings.Join(list, ", ")
 }
 
 // New returns a decoder for a schema that Schema returned.

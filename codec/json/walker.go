@@ -1,6 +1,9 @@
 package json
 
-import "bytes"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // walker goes through a text that is known to be one valid JSON value. It checks nothing.
 type walker struct {
@@ -23,18 +26,36 @@ func (w *walker) peek() byte {
 // text takes the string at which the walker stands, with its quotes, and tells whether it has escapes.
 func (w *walker) text() (quoted []byte, escaped bool) {
 	start := w.at
-	end := start + 1 + bytes.IndexByte(w.data[start+1:], '"')
-	if bytes.IndexByte(w.data[start+1:end], '\\') < 0 {
-		w.at = end + 1
-		return w.data[start:w.at], false
+	for end := start + 1; ; end += 2 {
+		end = quoteOrBackslash(w.data, end)
+		if w.data[end] == '"' {
+			w.at = end + 1
+			return w.data[start:w.at], escaped
+		}
+		escaped = true // and the byte behind the backslash is no end
 	}
-	for end = start + 1; w.data[end] != '"'; end++ {
-		if w.data[end] == '\\' {
-			end++
+}
+
+// quoteOrBackslash returns the place of the first quote or backslash from a place on. There must be one.
+func quoteOrBackslash(data []byte, at int) int {
+	const (
+		ones        = 0x0101010101010101
+		tops        = 0x8080808080808080
+		quotes      = '"' * ones
+		backslashes = '\\' * ones
+	)
+	for ; at+8 <= len(data); at += 8 {
+		word := binary.LittleEndian.Uint64(data[at:])
+		// A byte is 0 where the word has what is looked for; the lowest top bit that is set marks the first such byte.
+		q, b := word^quotes, word^backslashes
+		if found := ((q-ones)&^q | (b-ones)&^b) & tops; found != 0 {
+			return at + bits.TrailingZeros64(found)/8
 		}
 	}
-	w.at = end + 1
-	return w.data[start:w.at], true
+	for data[at] != '"' && data[at] != '\\' {
+		at++
+	}
+	return at
 }
 
 // plain takes the number, true, false or null at which the walker stands.

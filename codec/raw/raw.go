@@ -71,7 +71,8 @@ func Open(section *config.Section) (*Factory, error) {
 	return New(s), nil
 }
 
-// Schema returns the one column. The wanted schema must take it and be content without any other.
+// Schema returns the one column. The wanted schema must be content without any other; if it has the column it must take it, and
+// if not, steps use it.
 func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
 	text := record.Type{Kind: record.String, Nullable: f.settings.Tombstones == Null}
 	field := record.Field{Name: f.settings.Column, Type: text}
@@ -80,9 +81,6 @@ func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
 	}
 	var errs []error
 	at := wanted.Index(f.settings.Column)
-	if at < 0 {
-		errs = append(errs, fmt.Errorf("the sink has no column %q", f.settings.Column))
-	}
 	for i := range wanted.Fields {
 		w := &wanted.Fields[i]
 		switch {

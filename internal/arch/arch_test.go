@@ -240,8 +240,8 @@ func TestModules_stayInTheirHomes(t *testing.T) {
 		},
 		{
 			"a stranger",
-			map[string]string{"cli/c.go": file("cli", "github.com/spf13/cobra")},
-			[]string{"cli/c.go:3: module of github.com/spf13/cobra has no home"},
+			map[string]string{"cli/c.go": file("cli", "github.com/urfave/cli")},
+			[]string{"cli/c.go:3: module of github.com/urfave/cli has no home"},
 		},
 	})
 }

@@ -22,9 +22,11 @@ const (
 	AfterPublish = "after-publish"
 	// BeforeCommit is before a sink is asked to commit.
 	BeforeCommit = "before-commit"
+	// BeforeInsert is in the ClickHouse sink, when a unit's rows are loaded and its insert is about to be sent.
+	BeforeInsert = "before-insert"
 	// AfterEffect is after a sink's commit took effect, before anybody learns of it.
 	AfterEffect = "after-effect"
-	// BetweenSinks is when one sink has committed a checkpoint and another has not been asked.
+	// BetweenSinks is when one sink is known to have committed a checkpoint and another is not.
 	BetweenSinks = "between-sinks"
 	// AfterCommit is when the run knows that a commit took effect and no manifest says so.
 	AfterCommit = "after-commit"

@@ -34,6 +34,7 @@ const (
 	bytesRead          = "source_bytes_total"
 	lagRecords         = "source_lag_records"
 	lagSeconds         = "source_lag_seconds"
+	skippedOffsets     = "source_skipped_offsets_total"
 	mirrorErrors       = "source_group_mirror_errors_total"
 	stageRecords       = "stage_records_total"
 	deadLetters        = "dead_letter_records_total"
@@ -46,6 +47,7 @@ const (
 	memoryBudget       = "memory_budget_bytes"
 	memoryUsed         = "memory_used_bytes"
 	stalled            = "stalled"
+	stalledSeconds     = "stalled_seconds"
 )
 
 // families lists every metric in the order of the reference.
@@ -61,18 +63,20 @@ func families() []family {
 		{bytesRead, counter, p, "Bytes of keys and values that were read from the source."},
 		{lagRecords, gauge, with("split"), "Records between a split's position and its end, as last seen; -1 unknown."},
 		{lagSeconds, gauge, with("split"), "Age of the next record that was not read, 0 at the end; -1 unknown."},
+		{skippedOffsets, counter, p, "Offsets passed over, as on_loss = \"skip\" says, because their records were gone before they were read."},
 		{mirrorErrors, counter, p, "Failures to mirror the positions into the consumer group for lag tools."},
 		{stageRecords, counter, with("stage", "result"), "Records by stage and by what became of them: passed, filtered, refused."},
 		{deadLetters, counter, with("stage"), "Records that became dead letters, by the stage that refused them."},
 		{sinkRows, counter, with("sink"), "Rows that were prepared for a sink; after a crash the same row is prepared again."},
 		{sinkOutcomes, counter, with("sink", "outcome"), "Answers of a sink to a commit."},
-		{checkpoints, counter, with("result"), "Checkpoints by result: published, empty (nothing to say), aborted."},
-		{checkpointDuration, histogram, with("phase"), "Seconds of a checkpoint's phases: prepare, publish, commit, total."},
-		{lastCommitted, gauge, p, "Unix time of the newest checkpoint that every sink has committed."},
+		{checkpoints, counter, with("result"), "Checkpoints by result: published, empty (nothing to say), aborted, unknown (sent when the run ended; the next one reads the answer)."},
+		{checkpointDuration, histogram, with("phase"), "Seconds of a checkpoint's phases: prepare (each task), publish (the manifest), commit (each unit of each sink), total (from the barrier until every sink has committed)."},
+		{lastCommitted, gauge, p, "Unix time up to which all that was read is committed by every sink, as the newest checkpoint says."},
 		{pendingCheckpoints, gauge, with("sink"), "Committables that are decided and not known Committed."},
 		{memoryBudget, gauge, nil, "Bytes that records in flight may take."},
 		{memoryUsed, gauge, nil, "Bytes that records in flight take."},
-		{stalled, gauge, p, "1 while the pipeline has something to do and makes no progress."},
+		{stalled, gauge, p, "1 while something of the pipeline has work and makes no progress for stall_after."},
+		{stalledSeconds, gauge, with("by"), "For how long what the label names (split, task, sink, source or checkpoint store) makes no progress; only while it is stalled."},
 	}
 }
 

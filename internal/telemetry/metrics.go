@@ -67,8 +67,9 @@ type Pipeline struct {
 	name string
 }
 
-// Guarantee reports the guarantee that was derived.
+// Guarantee reports the guarantee that was derived, in place of an earlier one.
 func (p *Pipeline) Guarantee(text string) {
+	p.m.gauges[guaranteeInfo].DeletePartialMatch(prometheus.Labels{"pipeline": p.name})
 	p.m.gauges[guaranteeInfo].WithLabelValues(p.name, text).Set(1)
 }
 
@@ -100,6 +101,11 @@ func (p *Pipeline) Lag(split string, records int64, seconds float64) {
 	p.m.gauges[lagSeconds].WithLabelValues(p.name, split).Set(seconds)
 }
 
+// Skipped counts offsets that were passed over because their records are gone.
+func (p *Pipeline) Skipped(n int64) {
+	p.m.counters[skippedOffsets].WithLabelValues(p.name).Add(float64(n))
+}
+
 // MirrorFailed counts a failure to mirror positions into a consumer group.
 func (p *Pipeline) MirrorFailed() { p.m.counters[mirrorErrors].WithLabelValues(p.name).Inc() }
 
@@ -110,8 +116,13 @@ func (p *Pipeline) Stage(stage string, passed, filtered, refused int64) {
 	c.WithLabelValues(p.name, stage, "filtered").Add(float64(filtered))
 	c.WithLabelValues(p.name, stage, "refused").Add(float64(refused))
 	if refused > 0 {
-		p.m.counters[deadLetters].WithLabelValues(p.name, stage).Add(float64(refused))
+		p.DeadLetters(stage, refused)
 	}
+}
+
+// DeadLetters counts records that became dead letters. Those that [Pipeline.Stage] is told of are counted there.
+func (p *Pipeline) DeadLetters(stage string, n int64) {
+	p.m.counters[deadLetters].WithLabelValues(p.name, stage).Add(float64(n))
 }
 
 // Prepared counts rows that a sink prepared.
@@ -144,5 +155,13 @@ func (p *Pipeline) Pending(sink string, n int) {
 	p.m.gauges[pendingCheckpoints].WithLabelValues(p.name, sink).Set(float64(n))
 }
 
-// Stalled reports whether the pipeline has something to do and makes no progress.
-func (p *Pipeline) Stalled(v float64) { p.m.gauges[stalled].WithLabelValues(p.name).Set(v) }
+// Stalled reports who makes no progress, and for how long; none says that all is well.
+func (p *Pipeline) Stalled(by map[string]time.Duration) {
+	p.m.gauges[stalledSeconds].DeletePartialMatch(prometheus.Labels{"pipeline": p.name})
+	v := 0.0
+	for who, d := range by {
+		v = 1
+		p.m.gauges[stalledSeconds].WithLabelValues(p.name, who).Set(d.Seconds())
+	}
+	p.m.gauges[stalled].WithLabelValues(p.name).Set(v)
+}

@@ -1,712 +1,94 @@
 package machine
 
 import (
-	"fmt"
-	"hash/maphash"
-	"slices"
+	"os"
 	"strings"
 	"testing"
-
-	"github.com/ingestd/ingestd/checkpoint"
-	"github.com/ingestd/ingestd/record"
-	"github.com/ingestd/ingestd/sink"
-	"github.com/ingestd/ingestd/source"
 )
 
-// The exploration visits every state that runs, store and sinks can reach together in a small configuration, breadth first,
-// over the real Machine.
-//
-// A state is a tuple of parts: the log, the segments, two targets, up to three runs, and the faults that were used. Parts are
-// interned, so a tuple is eight small numbers, and a move is computed once for the parts that it touches, however many states
-// share them (collapse compression). Three reductions hold no behaviour back:
-//   - Doing an effect and hearing the answer is one move. A run that hears its answer late does nothing in between, and what it
-//     would do on the answer is pending, so it can be as late.
-//   - What no other run can see or change is done at once: see [step.deliver].
-//   - Runs are numbered by their first look at the log: before it they are all the same.
-//
-// From every state a rescuer starts: all runs stand still, and a fresh one without faults must end with every record committed.
-// What is under way to store and targets lands before it begins, or after it has ended. It depends on log, segments and targets
-// alone, so it runs once for each of their combinations.
-type explorer struct {
-	cfg    exploration
-	mutant mutant
-
-	entries      []checkpoint.Entry
-	committables [][]sink.Committable
-	collected    []Collect
-	ids          map[string]uint32 // of the three, by key
-	segmentNames map[string]segment
-
-	logs    parts[*logModel]
-	segs    parts[segments]
-	targets [2]parts[*target]
-	runs    parts[*run]
-	acts    [][]move // of each run
-	done    map[moveKey]moved
-	judged  map[[4]uint32]bool
-
-	states  []state
-	from    []origin
-	visited table
-	moves   int
-	depth   int
-	doubled bool // some record has had an effect twice
-}
-
-// exploration is one small configuration.
-type exploration struct {
-	name     string
-	sinks    [2]kind
-	records  []int // of each split; task n owns split n
-	runs     int   // besides the rescuer
-	dies     int   // the run that does nothing after its claim; -1 for none
-	cuts     int   // checkpoints of the tasks in each run
-	faults   int
-	alo      bool
-	refuses  records // refused by the first sink; the second takes dead letters then
-	collects bool    // segments and collection are explored, with keep manifests
-	keep     int
-	ends     bool // the end of input is explored
-	pending  int  // MaxPending
-	limit    int  // states, 0 for all
-	states   int  // at least so many must be found
-}
-
-// state is a tuple of parts: log, segments, two targets, three runs, and the faults that were used.
-type state [8]uint32
-
-type origin struct {
-	parent uint32
-	who    uint8 // a run, or 3 and 4 for the targets, 5 for the log
-	act    uint16
-}
-
-type moveKey struct {
-	who   uint8
-	act   uint16
-	parts [5]uint32
-}
-
-// moved is what a move makes of the parts that it touches.
-type moved struct {
-	parts [5]uint32
-	out   result
-}
-
-// parts interns one kind of part.
-type parts[T interface{ key() key }] struct {
-	ids map[string]uint32
-	all []T
-}
-
-func (p *parts[T]) id(v T) uint32 {
-	k := v.key()
-	if id, ok := p.ids[string(k)]; ok {
-		return id
+// short returns the configurations of every test run: two tasks with a record each, two sinks, two checkpoints that may be under
+// way together, one fault. States is the number that is visited without the race detector; where it is statesMax the search is
+// not exhaustive, and the long form goes on.
+func short() []exploration {
+	two := exploration{records: []int{1, 1}, runs: 2, dies: -1, cuts: 2, faults: 1}
+	with := func(name string, states int, a, b kind, change func(*exploration)) exploration {
+		c := two
+		c.name, c.states, c.sinks, c.limit = name, states, [2]kind{a, b}, statesMax
+		change(&c)
+		return c
 	}
-	if p.ids == nil {
-		p.ids = map[string]uint32{}
+	return []exploration{
+		with("three leases, one dies after its claim", statesMax, ledger, clickhouse, func(c *exploration) { c.runs, c.dies = 3, 1 }),
+		with("two runs", 428_000, ledger, ledger, func(*exploration) {}),
+		with("clickhouse and file", 151_000, clickhouse, file, func(c *exploration) { c.cuts = 1 }),
+		with("kafka and ledger", 53_000, kafka, ledger, func(c *exploration) { c.cuts = 1 }),
+		with("several units, refused rows", 130_000, clickhouse, file, func(c *exploration) { c.cuts, c.refuses, c.units = 1, 1, true }),
+		with("refused rows to the end", 348_000, ledger, file, func(c *exploration) { c.cuts, c.refuses, c.ends = 1, 2, true }),
+		with("empty checkpoints", 52_000, ledger, file, func(c *exploration) { c.faults, c.idle = 0, true }),
+		with("collection", statesMax, ledger, file, func(c *exploration) { c.collects, c.keep = true, 1 }),
+		with("at-least-once", 279_000, ledger, ledger, func(c *exploration) { c.alo = true }),
+		with("at-least-once, refused rows", 115_000, ledger, ledger, func(c *exploration) { c.alo, c.refuses = true, 1 }),
 	}
-	id := uint32(len(p.all))
-	p.ids[string(k)] = id
-	p.all = append(p.all, v)
-	return id
 }
 
-// table finds states by value.
-type table struct {
-	seed  maphash.Seed
-	slots []uint32 // index + 1
-	n     int
-}
-
-func (t *table) find(states []state, s state) (slot int, ok bool) {
-	for i := int(maphash.Comparable(t.seed, s) & uint64(len(t.slots)-1)); ; i = (i + 1) & (len(t.slots) - 1) {
-		switch n := t.slots[i]; {
-		case n == 0:
-			return i, false
-		case states[n-1] == s:
-			return i, true
+// long returns the configurations in which the protocol was found right before there was code, as far as they concern the
+// machine, and those of the short form to their end.
+func long() []exploration {
+	const limit = 25_000_000
+	with := func(name string, a, b kind, runs, faults int, change func(*exploration)) exploration {
+		c := exploration{
+			name: name, sinks: [2]kind{a, b}, records: []int{1, 1}, runs: runs, dies: -1, cuts: 2, faults: faults, limit: limit,
 		}
+		change(&c)
+		return c
 	}
+	collecting := func(c *exploration) { c.collects, c.keep, c.records, c.cuts = true, 1, []int{2, 1}, 3 }
+	configs := []exploration{
+		with("ledger, clickhouse, three runs, one fault", ledger, clickhouse, 3, 1, func(*exploration) {}),
+		with("kafka, file, three runs, two faults", kafka, file, 3, 2, func(*exploration) {}),
+		with("clickhouse, kafka, three records, two faults", clickhouse, kafka, 2, 2, func(c *exploration) { c.records = []int{2, 1} }),
+		with("clickhouse twice, two faults", clickhouse, clickhouse, 2, 2, func(*exploration) {}),
+		with("ledger, clickhouse, three faults", ledger, clickhouse, 2, 3, func(*exploration) {}),
+		with("collection: ledger, file, three checkpoints, two faults", ledger, file, 2, 2, collecting),
+		with("collection: clickhouse, file, three runs", clickhouse, file, 3, 1, func(c *exploration) { c.collects, c.keep = true, 1 }),
+		with("collection: kafka, file, three runs", kafka, file, 3, 1, func(c *exploration) { c.collects, c.keep = true, 1 }),
+		with("at-least-once: ledger, clickhouse, three runs", ledger, clickhouse, 3, 1, func(c *exploration) { c.alo = true }),
+		with("at-least-once: kafka, file, three runs, two faults", kafka, file, 3, 2, func(c *exploration) { c.alo = true }),
+		with("refused rows: clickhouse, ledger, three runs, to the end", clickhouse, ledger, 3, 1, func(c *exploration) { c.refuses, c.ends = 1, true }),
+	}
+	for _, c := range short() {
+		c.limit, c.states = limit, 0
+		configs = append(configs, c)
+	}
+	return configs
 }
 
-// add notes a state and reports whether it is new.
-func (x *explorer) add(s state, from origin) bool {
-	t := &x.visited
-	if 2*t.n >= len(t.slots) {
-		t.slots = make([]uint32, max(1<<12, 4*t.n))
-		for i := range x.states {
-			slot, _ := t.find(x.states, x.states[i])
-			t.slots[slot] = uint32(i + 1)
-		}
+// The real Machine under every interleaving of a small world holds I1 to I7, I9, I12 and I13, and from every state a rescuer
+// commits every record: exactly once, or at least once. With at-least-once some state must show a duplicate, else the control
+// shows nothing. EXPLORE=long takes minutes and up to 3 GiB.
+func TestExplore_holdsTheInvariants(t *testing.T) {
+	configs := short()
+	if os.Getenv("EXPLORE") == "long" {
+		configs = long()
 	}
-	slot, ok := t.find(x.states, s)
-	if ok {
-		return false
-	}
-	x.states, x.from = append(x.states, s), append(x.from, from)
-	t.n++
-	t.slots[slot] = uint32(len(x.states))
-	return true
-}
-
-func newExplorer(cfg exploration, mu mutant) *explorer {
-	if cfg.keep == 0 {
-		cfg.keep = 100
-	}
-	if cfg.pending == 0 {
-		cfg.pending = 2
-	}
-	return &explorer{
-		cfg: cfg, mutant: mu, ids: map[string]uint32{}, segmentNames: map[string]segment{},
-		done: map[moveKey]moved{}, judged: map[[4]uint32]bool{}, visited: table{seed: maphash.MakeSeed()},
-	}
-}
-
-func (x *explorer) machineConfig(nonce string) Config {
-	cfg := Config{
-		StoreID: "store", Pipeline: "p", Nonce: nonce, Stages: []string{"source", "sink:main"}, Sinks: []string{"main", "second"},
-		DeadLetter: -1, StopOnReject: []bool{false, false}, Tasks: len(x.cfg.records), AtLeastOnce: x.cfg.alo,
-		MaxPending: x.cfg.pending, Keep: x.cfg.keep,
-	}
-	if x.cfg.refuses != 0 {
-		cfg.DeadLetter = 1
-	}
-	return cfg
-}
-
-func (x *explorer) newRun(slot int) *run {
-	r := &run{slot: uint8(slot), m: New(x.machineConfig(fmt.Sprint("run ", slot)))}
-	s := step{x: x, r: r}
-	s.deliver(Started{})
-	return r
-}
-
-// explore searches until all states are visited, or the limit is reached, and returns the first violation.
-func (x *explorer) explore() (bad string, at int) {
-	s := state{x.logs.id(&logModel{}), x.segs.id(nil)}
-	for n, k := range x.cfg.sinks {
-		s[2+n] = x.targets[n].id(&target{kind: k})
-	}
-	for slot := range 3 {
-		if slot < x.cfg.runs {
-			s[4+slot] = x.runs.id(x.newRun(slot))
-		} else {
-			s[4+slot] = x.runs.id(&run{over: true})
-		}
-	}
-	x.add(s, origin{})
-	level := 1
-	for i := 0; i < len(x.states); i++ {
-		if i == level {
-			x.depth, level = x.depth+1, len(x.states)
-		}
-		if x.cfg.limit > 0 && len(x.states) >= x.cfg.limit {
-			break
-		}
-		if bad := x.expand(uint32(i)); bad != "" {
-			return bad, len(x.states) - 1
-		}
-	}
-	return "", 0
-}
-
-// expand makes every move that is possible in a state.
-func (x *explorer) expand(i uint32) string {
-	s := x.states[i]
-	for slot := range x.cfg.runs {
-		if slot > 0 && !x.looked(s[3+slot]) {
-			break
-		}
-		for n, mv := range x.movesOf(s[4+slot]) {
-			if mv.fault && int(s[7]) >= x.cfg.faults || slot == x.cfg.dies && x.runs.all[s[4+slot]].claimed() || mv.held && x.holds(s, slot, mv) {
-				continue
+	total := 0
+	for _, cfg := range configs {
+		t.Run(cfg.name, func(t *testing.T) {
+			x := newExplorer(cfg, none)
+			bad, at := x.explore()
+			total += x.states.n
+			exhaustive := cfg.limit == 0 || x.states.n < cfg.limit
+			t.Logf("%d states (exhaustive: %v), %d moves, depth %d; parts: %d runs, %d logs, %d and %d targets; %d worlds rescued",
+				x.states.n, exhaustive, x.moves, x.depth, len(x.runs.all), len(x.logs.all), len(x.targets[0].all), len(x.targets[1].all), len(x.judged))
+			switch {
+			case bad != "":
+				t.Errorf("%s\n  %s", bad, strings.Join(x.trace(at), "\n  "))
+			case x.states.n < min(cfg.states, statesMax):
+				t.Errorf("got %d states, want at least %d: something is not explored any more", x.states.n, min(cfg.states, statesMax))
+			case cfg.alo && !x.doubled:
+				t.Error("at-least-once shows no duplicate anywhere: the exploration does not tell the two deliveries apart")
 			}
-			if bad := x.move(i, slot, n, mv); bad != "" {
-				return bad
-			}
-		}
+		})
 	}
-	return x.landings(i)
-}
-
-// looked reports whether a run has looked at the log.
-func (x *explorer) looked(id uint32) bool {
-	r := x.runs.all[id]
-	first := r.m != nil && r.m.phase == claiming && r.m.claim.at == 0 && len(r.pending) == 1 && r.pending[0].kind == doList
-	return !first
-}
-
-func (x *explorer) movesOf(id uint32) []move {
-	for len(x.acts) <= int(id) {
-		r := x.runs.all[len(x.acts)]
-		var moves []move
-		if r.m != nil {
-			moves = r.moves(x)
-		}
-		x.acts = append(x.acts, moves)
-	}
-	return x.acts[id]
-}
-
-func (x *explorer) move(i uint32, slot, n int, mv move) string {
-	s := x.states[i]
-	k := moveKey{who: 0, act: uint16(n), parts: [5]uint32{4: s[4+slot]}}
-	for p, touched := range mv.touch {
-		if touched {
-			k.parts[p] = s[p] + 1
-		}
-	}
-	got, ok := x.done[k]
-	if !ok {
-		got = x.compute(s, slot, mv)
-		x.done[k] = got
-	}
-	next := s
-	for p := range 4 {
-		if got.parts[p] > 0 {
-			next[p] = got.parts[p] - 1
-		}
-	}
-	next[4+slot] = got.parts[4]
-	if mv.fault {
-		next[7]++
-	}
-	return x.arrive(next, origin{i, uint8(slot), uint16(n)}, &got.out)
-}
-
-func (x *explorer) step(s state, slot int) *step {
-	return &step{
-		x: x, r: x.runs.all[s[4+slot]].clone(), log: x.logs.all[s[0]], segs: x.segs.all[s[1]],
-		targets: [2]*target{x.targets[0].all[s[2]], x.targets[1].all[s[3]]},
-	}
-}
-
-func (x *explorer) compute(s state, slot int, mv move) moved {
-	st := x.step(s, slot)
-	st.do(mv)
-	got := moved{out: st.out}
-	for p, copied := range st.copied {
-		if copied && !mv.touch[p] {
-			panic(fmt.Sprintf("%s changes part %d without saying so", mv.describe(x.runs.all[s[4+slot]]), p))
-		}
-	}
-	if st.copied[0] {
-		got.parts[0] = x.logs.id(st.log) + 1
-	}
-	if st.copied[1] {
-		got.parts[1] = x.segs.id(st.segs) + 1
-	}
-	for n := range st.targets {
-		if st.copied[2+n] {
-			got.parts[2+n] = x.targets[n].id(st.targets[n]) + 1
-		}
-	}
-	got.parts[4] = x.runs.id(st.r)
-	return got
-}
-
-// landings lets what nobody waits for take effect.
-func (x *explorer) landings(i uint32) string {
-	s := x.states[i]
-	for n := range x.targets {
-		for at := range x.targets[n].all[s[2+n]].late {
-			next := s
-			next[2+n] = x.land(n, s[2+n], at)
-			if bad := x.arrive(next, origin{i, uint8(3 + n), uint16(at)}, &result{}); bad != "" {
-				return bad
-			}
-		}
-	}
-	for at := range x.logs.all[s[0]].late {
-		next, out := s, result{}
-		l := x.logs.all[s[0]].clone()
-		out.bad = x.landLog(l, at)
-		next[0] = x.logs.id(l)
-		if bad := x.arrive(next, origin{i, 5, uint16(at)}, &out); bad != "" {
-			return bad
-		}
-	}
-	return ""
-}
-
-func (x *explorer) land(n int, id uint32, at int) uint32 {
-	k := moveKey{who: uint8(1 + n), act: uint16(at), parts: [5]uint32{id}}
-	got, ok := x.done[k]
-	if !ok {
-		t := x.targets[n].all[id].clone()
-		t.land(at, caller{mutant: x.mutant, client: &client{}})
-		got.parts[0] = x.targets[n].id(t)
-		x.done[k] = got
-	}
-	return got.parts[0]
-}
-
-func (x *explorer) landLog(l *logModel, at int) string {
-	e := l.late[at]
-	l.late = slices.Delete(l.late, at, at+1)
-	_, bad := l.create(x, e)
-	return bad
-}
-
-// arrive checks a move and the state that it leads to.
-func (x *explorer) arrive(s state, from origin, out *result) string {
-	x.moves++
-	isNew := x.add(s, from)
-	if !isNew {
-		x.states, x.from = append(x.states, s), append(x.from, from) // for the trace of a violation
-	}
-	bad := x.checkMove(s, out)
-	if bad == "" && isNew {
-		bad = x.judge(s)
-	}
-	if bad == "" && !isNew {
-		x.states, x.from = x.states[:len(x.states)-1], x.from[:len(x.from)-1]
-	}
-	return bad
-}
-
-// checkMove holds I3, I6 and the ends of runs.
-func (x *explorer) checkMove(s state, out *result) string {
-	if out.bad != "" {
-		return out.bad
-	}
-	log := x.logs.all[s[0]]
-	for n, u := range out.sent {
-		if u != 0 && !x.cfg.alo && !log.decided(x, n, u) {
-			return "I3: a commit is sent before its manifest is published"
-		}
-	}
-	if out.settled && out.upTo&^x.accounted(s, 0) != 0 {
-		return "I6: a checkpoint is told to be settled, and records have no effect"
-	}
-	switch out.stop {
-	case StoppedFenced:
-		if !log.owned(x, out.lease) {
-			return "FALSE-FENCE: a run stops as fenced, and nobody else has claimed"
-		}
-	case StoppedLost, StoppedCorrupt, StoppedMisconfigured, StoppedByRule:
-		return fmt.Sprintf("FALSE-STOP: a run stops as %v", out.stop)
-	case 0, Done, Restart:
-	}
-	return ""
-}
-
-// accounted returns the records that have had their effect in every sink; a refused one in the dead letters alone.
-func (x *explorer) accounted(s state, besides records) records {
-	first, second := x.targets[0].all[s[2]].effective(), x.targets[1].all[s[3]].effective()
-	if x.cfg.refuses != 0 {
-		return first&^x.cfg.refuses | second&x.cfg.refuses | besides
-	}
-	return first & second
-}
-
-// judge checks a state: I7 in exactly-once, I1 and I5 by what the newest manifest accounts for, and the rescuer.
-func (x *explorer) judge(s state) string {
-	world := [4]uint32(s[:4])
-	if x.judged[world] {
-		return ""
-	}
-	x.judged[world] = true
-	if bad := x.checkEffects(s); bad != "" {
-		return bad
-	}
-	if bad := x.checkNewest(s); bad != "" {
-		return bad
-	}
-	for _, after := range []bool{false, true} {
-		if bad := x.rescue(s, after); bad != "" {
-			return bad
-		}
-	}
-	return ""
-}
-
-func (x *explorer) checkEffects(s state) string {
-	a, b := x.targets[0].all[s[2]], x.targets[1].all[s[3]]
-	twice := a.doubled() || b.doubled()
-	if x.cfg.refuses != 0 {
-		twice = twice || a.effective()&b.effective() != 0
-	}
-	x.doubled = x.doubled || twice
-	if twice && !x.cfg.alo {
-		return "DUP (I7): a record has its effect twice"
-	}
-	return ""
-}
-
-// checkNewest holds I1, I5 and I9 for the newest manifest: what lies below its positions has had its effect or is pending, and
-// the segments of what is pending are there.
-func (x *explorer) checkNewest(s state) string {
-	n := x.logs.all[s[0]].newest()
-	if n.seq == 0 {
-		return ""
-	}
-	man := x.entries[n.entry].Manifest
-	below := x.below(man.Positions())
-	var letters records
-	for i := range man.Sinks {
-		rows := x.targets[i].all[s[2+i]].effective()
-		for j := range man.Sinks[i].Pending {
-			c := &man.Sinks[i].Pending[j]
-			rows |= rowsIn(c)
-			if x.cfg.collects && x.cfg.sinks[i] != file && !x.segs.all[s[1]].has(segment{uint8(i), unitOf(c)}) && rowsIn(c)&^x.targets[i].all[s[2+i]].effective() != 0 {
-				return "I9: a segment of a pending unit is gone"
-			}
-		}
-		switch {
-		case x.cfg.refuses == 0 && below&^rows != 0:
-			return "I5: a record below the positions is neither committed nor pending"
-		case i == 0:
-			letters = below & x.cfg.refuses &^ rows // what is replaced must be with the dead letters
-			if below&^rows&^x.cfg.refuses != 0 {
-				return "I5: a record below the positions is neither committed nor pending"
-			}
-		case letters&^rows != 0:
-			return "I5: a refused record is not with the dead letters"
-		}
-	}
-	return ""
-}
-
-// rescue runs a fresh run to its end while all others stand still.
-func (x *explorer) rescue(s state, landAfter bool) string { //nolint:revive // flag-parameter: the two orders of a test
-	st := &step{
-		x: x, r: x.newRun(7), log: x.logs.all[s[0]].clone(), segs: x.segs.all[s[1]],
-		targets: [2]*target{x.targets[0].all[s[2]].clone(), x.targets[1].all[s[3]].clone()},
-		copied:  [4]bool{true, true, true, true},
-	}
-	if landAfter && len(st.log.late)+len(st.targets[0].late)+len(st.targets[1].late) == 0 {
-		return ""
-	}
-	if !landAfter {
-		x.landAll(st)
-	}
-	for n := 0; !st.r.over; n++ {
-		mv, ok := x.next(st.r)
-		if !ok || n > 200 {
-			return fmt.Sprintf("NOT-RECOVERED: the rescuer stands still in phase %d", st.r.m.phase)
-		}
-		st.do(mv)
-		if st.out.bad != "" {
-			return "rescuer: " + st.out.bad
-		}
-	}
-	if landAfter {
-		x.landAll(st)
-	}
-	if st.out.stop != Done {
-		return fmt.Sprintf("NOT-RECOVERED: the rescuer stops as %v", st.out.stop)
-	}
-	return x.checkEnd(st)
-}
-
-func (x *explorer) landAll(st *step) {
-	for len(st.log.late) > 0 {
-		if bad := x.landLog(st.log, 0); bad != "" {
-			st.fail(bad)
-		}
-	}
-	for _, t := range st.targets {
-		for len(t.late) > 0 {
-			t.land(0, caller{mutant: x.mutant, client: &client{}})
-		}
-	}
-}
-
-// next is the rescuer's next move: whatever is pending, then a checkpoint with all that is left, then the end of input.
-func (x *explorer) next(r *run) (move, bool) {
-	if len(r.pending) > 0 {
-		mv := move{}
-		if r.pending[0].kind == doParts {
-			mv.rows = r.untaken(x)
-		}
-		return mv, true
-	}
-	if r.m.phase != running {
-		return move{}, false
-	}
-	if r.untaken(x) != 0 {
-		return move{kind: moveInterval}, true
-	}
-	return move{kind: moveEnd}, true
-}
-
-// checkEnd holds what the end of a run promises: every record committed, once in exactly-once, and counted once (I12).
-func (x *explorer) checkEnd(st *step) string {
-	all := records(1<<x.bits() - 1)
-	for n, t := range st.targets {
-		want := all
-		if x.cfg.refuses != 0 {
-			want = [2]records{all &^ x.cfg.refuses, x.cfg.refuses}[n]
-		}
-		switch {
-		case t.effective() != want:
-			return fmt.Sprintf("MISSING: sink %d has %b in the end, want %b", n, t.effective(), want)
-		case t.doubled() && !x.cfg.alo:
-			return fmt.Sprintf("DUP (I7): sink %d has %v in the end", n, t.counts)
-		}
-	}
-	man := x.entries[st.log.newest().entry].Manifest
-	if man.Counters.Stages[0].In != all.count() || man.Counters.DeadLetters != x.cfg.refuses.count() {
-		return fmt.Sprintf("I12: the counters in the end are %+v", man.Counters)
-	}
-	for _, s := range man.Sinks {
-		if len(s.Pending) > 0 {
-			return "I5: the closing manifest lists something pending"
-		}
-	}
-	return ""
-}
-
-// trace tells how a state was reached.
-func (x *explorer) trace(i int) []string {
-	var lines []string
-	for i > 0 {
-		o := x.from[i]
-		s := x.states[o.parent]
-		var line string
-		switch {
-		case o.who < 3:
-			line = fmt.Sprintf("run %d: %s", o.who+1, x.movesOf(s[4+o.who])[o.act].describe(x.runs.all[s[4+o.who]]))
-		case o.who < 5:
-			line = fmt.Sprintf("sink %d: a late request takes effect", o.who-3)
-		default:
-			line = "store: a late create takes effect"
-		}
-		lines = append(lines, line)
-		i = int(o.parent)
-	}
-	slices.Reverse(lines)
-	return lines
-}
-
-func (x *explorer) bits() int {
-	n := 0
-	for _, r := range x.cfg.records {
-		n += r
-	}
-	return n
-}
-
-// bit is the bit of a record: split by split.
-func (x *explorer) bit(task, offset int) records {
-	for _, n := range x.cfg.records[:task] {
-		offset += n
-	}
-	return 1 << offset
-}
-
-func (x *explorer) split(task, at int) source.Split {
-	n := x.cfg.records[task]
-	return source.Split{
-		Position: source.Position{Split: string(rune('a' + task)), Offset: record.Offset(at), LeaderEpoch: record.NoLeaderEpoch},
-		Until:    record.Offset(n), Finished: at >= n,
-	}
-}
-
-func (x *explorer) below(positions []source.Position) records {
-	var r records
-	for _, p := range positions {
-		for o := range int(p.Offset) {
-			r |= x.bit(int(p.Split[0]-'a'), o)
-		}
-	}
-	return r
-}
-
-// choices lists what a checkpoint may take of what is left: one or two records, each split in order.
-func (x *explorer) choices(left records) []records {
-	if left == 0 {
-		return []records{0}
-	}
-	prefixes := make([][]records, len(x.cfg.records))
-	for task, count := range x.cfg.records {
-		var p records
-		prefixes[task] = []records{0}
-		for o := range count {
-			if b := x.bit(task, o); left&b != 0 {
-				p |= b
-				prefixes[task] = append(prefixes[task], p)
-			}
-		}
-	}
-	out := []records{0}
-	for _, ps := range prefixes {
-		var next []records
-		for _, have := range out {
-			for _, p := range ps {
-				if n := (have | p).count(); n <= 2 {
-					next = append(next, have|p)
-				}
-			}
-		}
-		out = next
-	}
-	return out[1:] // the first takes nothing
-}
-
-func (x *explorer) intern(kind byte, k key, n int) (uint32, bool) {
-	name := string(append(key{kind}, k...))
-	if id, ok := x.ids[name]; ok {
-		return id, false
-	}
-	x.ids[name] = uint32(n)
-	return uint32(n), true
-}
-
-func (x *explorer) entry(e checkpoint.Entry) uint32 {
-	k := key{0}
-	if e.Claim != nil {
-		k = key{1}.num(uint64(e.Claim.Lease)).str(e.Claim.Nonce)
-	} else {
-		k = k.manifest(e.Manifest)
-	}
-	id, isNew := x.intern(0, k, len(x.entries))
-	if isNew {
-		x.entries = append(x.entries, e)
-	}
-	return id
-}
-
-func (x *explorer) committableList(cs []sink.Committable) uint32 {
-	id, isNew := x.intern(1, key(nil).committables(cs), len(x.committables))
-	if isNew {
-		x.committables = append(x.committables, slices.Clone(cs))
-	}
-	return id
-}
-
-func (x *explorer) collect(c Collect) uint32 {
-	k := key(nil).seqs(c.Manifests)
-	for _, s := range c.Segments {
-		k = k.str(s)
-	}
-	id, isNew := x.intern(2, k, len(x.collected))
-	if isNew {
-		x.collected = append(x.collected, c)
-	}
-	return id
-}
-
-// segmentsOf names a unit's one segment. Its lease is the one that prepared it, which for a replacement is a later one; the name
-// only has to be its own.
-func (x *explorer) segmentsOf(n uint8, u unit) []sink.Segment {
-	if x.cfg.sinks[n] == file {
-		return nil
-	}
-	name := checkpoint.SegmentName(0, u.lease(), uint64(n)<<32|uint64(u))
-	x.segmentNames[name] = segment{n, u}
-	return []sink.Segment{{Name: name}}
-}
-
-// report prints what an exploration found.
-func (x *explorer) report(t *testing.T, bad string, at int) {
-	t.Helper()
-	t.Logf("%s: %d states, %d moves, depth %d; parts: %d runs, %d logs, %d and %d targets; %d worlds rescued",
-		x.cfg.name, len(x.states), x.moves, x.depth, len(x.runs.all), len(x.logs.all), len(x.targets[0].all), len(x.targets[1].all), len(x.judged))
-	if bad != "" {
-		t.Errorf("%s: %s\n  %s", x.cfg.name, bad, strings.Join(x.trace(at), "\n  "))
-	}
+	t.Logf("%d states in %d configurations", total, len(configs))
 }

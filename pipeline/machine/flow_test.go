@@ -193,7 +193,7 @@ func (f *flow) commit(e Commit) Event {
 		return CommitDone{Sink: e.Sink, Outcome: sink.Committed}
 	}
 	if i := slices.Index(names(c), f.refuse); e.Sink == 0 && i >= 0 {
-		return CommitDone{Sink: e.Sink, Outcome: sink.Rejected, Rows: []int64{int64(i)}}
+		return CommitDone{Sink: e.Sink, Outcome: sink.Rejected, Rows: []int64{int64(i)}, Text: f.refuse + " is refused"}
 	}
 	f.done[e.Sink][name] = true
 	f.targets[e.Sink] = append(f.targets[e.Sink], names(c)...)

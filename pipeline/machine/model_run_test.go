@@ -111,12 +111,12 @@ func (r *run) untaken(x *explorer) records {
 
 // move is one thing that can happen to a run.
 type move struct {
-	kind   moveKind
-	at     int     // of the pending effect
-	rows   records // of a checkpoint's parts
-	fault  bool    // it costs one
-	touch  [4]bool // log, segments, first and second target
-	held   bool    // only in mutants: not before the commit's manifest is published
+	kind  moveKind
+	at    int     // of the pending effect
+	rows  records // of a checkpoint's parts
+	fault bool    // it costs one
+	touch [4]bool // log, segments, first and second target
+	held  bool    // only in mutants: not before the commit's manifest is published
 }
 
 type moveKind uint8
@@ -351,7 +351,11 @@ func (s *step) create(p pending, mv move) {
 }
 
 func (s *step) caller(n uint8) caller {
-	return caller{slot: s.r.slot, lease: s.r.m.lease, client: &s.r.clients[n], mutant: s.x.mutant, data: true}
+	c := caller{slot: s.r.slot, lease: s.r.m.lease, client: &s.r.clients[n], alo: s.x.cfg.alo, mutant: s.x.mutant, data: true}
+	if s.r.slot == rescuer {
+		c.mutant = none
+	}
+	return c
 }
 
 func (s *step) fence(p pending, mv move) {
@@ -464,24 +468,26 @@ func (s *step) commitDone(n uint8, u unit, rows records, done CommitDone) {
 	s.deliver(done)
 }
 
-func (s *step) addSegment(n uint8, u unit, rows records) {
-	if rows == 0 || !s.x.cfg.collects || s.x.cfg.sinks[n] == file {
-		return
+// prepare makes a unit's rows durable.
+func (s *step) prepare(n uint8, u unit, rows records) {
+	switch {
+	case rows == 0:
+	case s.x.cfg.sinks[n] == file:
+		s.target(n).put(u)
+	case s.x.cfg.collects:
+		s.segs, s.copied[1] = s.segs.with(segment{n, u}), true
 	}
-	s.segs, s.copied[1] = s.segs.with(segment{n, u}), true
 }
 
 // parts answers a barrier for all tasks at once: the order of their answers is proven to be of no consequence by
 // TestMachine_partsMayComeInAnyOrder, and nothing can be seen of a checkpoint before the last of them.
 func (s *step) parts(p pending, rows records) {
-	u := makeUnit(s.r.m.lease, p.number, 0)
 	for n := range s.x.cfg.sinks {
 		if s.x.cfg.refuses != 0 && n == 1 {
 			continue
 		}
-		s.addSegment(uint8(n), u, rows)
-		if s.x.cfg.sinks[n] == file && rows != 0 {
-			s.target(uint8(n)).put(u)
+		for i, mine := range s.x.unitsOf(rows) {
+			s.prepare(uint8(n), makeUnit(s.r.m.lease, p.number, record.Unit(i)*sink.UnitStep), mine)
 		}
 	}
 	left := s.r.untaken(s.x)
@@ -509,11 +515,7 @@ func (s *step) parts(p pending, rows records) {
 }
 
 func (s *step) partLetters(p pending) {
-	u := makeUnit(s.r.m.lease, p.number, 0)
-	s.addSegment(1, u, s.r.letters)
-	if s.x.cfg.sinks[1] == file {
-		s.target(1).put(u)
-	}
+	s.prepare(1, makeUnit(s.r.m.lease, p.number, 0), s.r.letters)
 	part := Part{Task: s.r.m.cfg.Tasks, Sinks: make([]sink.Part, 2)}
 	part.Sinks[1] = sink.Part{Task: part.Task, Rows: s.r.letters.count(), Data: []byte{byte(s.r.letters)}}
 	s.r.letters = 0
@@ -648,7 +650,7 @@ func (s *step) replace(e Replace) Event {
 	rows &^= s.x.cfg.refuses
 	by.Unit, by.Rows, by.Data = e.Unit, rows.count(), []byte{byte(rows)}
 	by.Segments = s.x.segmentsOf(uint8(e.Sink), unitOf(&by))
-	s.addSegment(uint8(e.Sink), unitOf(&by), rows)
+	s.prepare(uint8(e.Sink), unitOf(&by), rows)
 	return ReplaceDone{Sink: e.Sink, OK: true, By: by}
 }
 
@@ -670,10 +672,12 @@ func (s *step) assemble(e Assemble) Event {
 			rows |= records(p.Data[0])
 		}
 		var a sink.Assembled
-		if rows != 0 {
-			c := sink.Committable{Lease: e.Cut.Lease, Checkpoint: e.Cut.Checkpoint, Rows: rows.count(), Data: []byte{byte(rows)}}
+		for i, mine := range s.x.unitsOf(rows) {
+			c := sink.Committable{
+				Lease: e.Cut.Lease, Checkpoint: e.Cut.Checkpoint, Unit: record.Unit(i) * sink.UnitStep, Rows: mine.count(), Data: []byte{byte(mine)},
+			}
 			c.Segments = s.x.segmentsOf(uint8(e.Sinks[n]), unitOf(&c))
-			a.Committables = []sink.Committable{c}
+			a.Committables = append(a.Committables, c)
 		}
 		done.Results = append(done.Results, a)
 	}

@@ -40,7 +40,8 @@ const (
 	clickhouse
 	// kafka is a target with producer epochs: whoever initialises last is the only one whose transactions can commit.
 	kafka
-	// file is a folder: rename of a temporary file onto its name. What is not there any more has been renamed.
+	// file is a folder: rename of a temporary file onto its name. What is decided and not there any more has been renamed; what is
+	// not decided, in at-least-once, may also have been removed by a successor.
 	file
 )
 
@@ -170,6 +171,7 @@ type caller struct {
 	client   *client
 	data     bool    // the unit's segments are there
 	refuses  records // what the target refuses
+	alo      bool
 	mutant   mutant
 	pendings []unit // of a fence: what is decided and not known committed
 }
@@ -222,9 +224,12 @@ func (t *target) commit(c caller, u unit, rows records) sink.Outcome {
 	case kafka:
 		return t.produce(c, u, rows)
 	case file:
-		if t.has(u) { // else it was renamed before: the folder is there, the temporary file is not
+		switch {
+		case t.has(u):
 			t.drop(u)
 			t.add(rows)
+		case c.alo:
+			return sink.Lost
 		}
 		return sink.Committed
 	case clickhouse:

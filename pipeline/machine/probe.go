@@ -18,14 +18,16 @@ type probeState struct {
 	attempt int
 }
 
-// startProbe begins a look. If one is under way already its answer serves: the sink that asks now will ask again.
+// startProbe begins a look. Until it is answered nothing is sent to the sink. If a look is under way already, for another sink,
+// this one is asked again later.
 func (m *Machine) startProbe(p probeState) {
+	m.sinks[p.sink].backoff = true
 	if m.probe.active {
-		m.sinks[p.sink].backoff = true
-		m.emit(SetTimer{Timer: Timer{Kind: TimerCommit, Sink: p.sink}})
+		t := Timer{Kind: TimerCommit, Sink: p.sink}
 		if p.fencing {
-			m.emit(SetTimer{Timer: Timer{Kind: TimerFence, Sink: p.sink}})
+			m.sinks[p.sink].backoff, t.Kind = false, TimerFence
 		}
+		m.backoff(t, &m.sinks[p.sink].attempt)
 		return
 	}
 	p.active = true
@@ -112,7 +114,7 @@ func (m *Machine) probed(fenced bool) { //nolint:revive // flag-parameter: it is
 		m.stop(StoppedMisconfigured, p.text)
 	default: // a zombie got in: take the sink over again, then retry
 		s := &m.sinks[p.sink]
-		s.fenced = false
+		s.fenced, s.backoff = false, false
 		m.backoff(Timer{Kind: TimerFence, Sink: p.sink}, &s.attempt)
 	}
 }

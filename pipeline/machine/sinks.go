@@ -235,6 +235,12 @@ func (m *Machine) onReplaceDone(ev ReplaceDone) {
 	}
 }
 
+// Full reports whether a checkpoint is due that can't be cut, because as many as may wait for their commit: the input waits
+// until it is cut.
+func (m *Machine) Full() bool {
+	return m.phase == running && m.want && !m.stopping && m.waiting() >= max(1, m.cfg.MaxPending)
+}
+
 // waiting counts the checkpoints that wait for a commit, those that are being cut among them.
 func (m *Machine) waiting() int {
 	if m.cfg.AtLeastOnce { // what is queued is of the first cut

@@ -18,7 +18,7 @@ const (
 	classUnknown class = iota
 	// classNothing: the server refused the statement before it took any row.
 	classNothing
-	// classFenced: the fence row is not ours; no row was taken.
+	// classFenced: the fence row is not ours; no row was written.
 	classFenced
 	// classSchema: the statement does not fit the table any more; no row was taken.
 	classSchema

@@ -95,7 +95,8 @@ func (p *Plugin) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
 		return nil, fault.E(op, kindOf(err), err)
 	}
 	if s.number, err = s.register(ctx, c); err != nil {
-		return nil, fault.E(op, kindOf(err), fmt.Errorf("register in %s: %w", registryTable, err))
+		err = fmt.Errorf("register in %s: %w", registryTable, err)
+		return nil, fault.WithRemedy(op, kindOf(err), err, fault.RemedyOf(err))
 	}
 	return s, nil
 }
@@ -137,11 +138,14 @@ type Sink struct {
 var _ sink.Sink = (*Sink)(nil)
 
 // Writer returns the writer of one task. All writers of a run must have the same columns.
-func (s *Sink) Writer(_ context.Context, task int, schema *record.Schema) (sink.Writer, error) {
+func (s *Sink) Writer(ctx context.Context, task int, schema *record.Schema) (sink.Writer, error) {
 	const op = "sink/clickhouse.Writer"
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.mu.Unlock() // writers are opened one after the other, so I/O under the lock holds up nothing else
 	columns, shapes, err := s.mu.table.wire(schema)
+	if err != nil && s.reload(ctx) == nil { // the table may have been mended since it was read
+		columns, shapes, err = s.mu.table.wire(schema)
+	}
 	if err != nil {
 		return nil, fault.E(op, fault.Misconfigured, err)
 	}
@@ -160,6 +164,20 @@ func (s *Sink) Writer(_ context.Context, task int, schema *record.Schema) (sink.
 	w.limits(s.settings)
 	w.raw.Raw = s.settings.OnReject == rejectDeadLetter && s.mu.table.canRefuse()
 	return w, nil
+}
+
+// reload reads the table again. The lock must be held.
+func (s *Sink) reload(ctx context.Context) error {
+	c, err := s.dialer.to(ctx, s.server)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	t, err := readTable(ctx, c, s.tableName())
+	if err == nil {
+		s.mu.table = t
+	}
+	return err
 }
 
 // wire is what the writers send, and whether new units get a block number.

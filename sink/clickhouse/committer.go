@@ -12,6 +12,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/inject"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 )
@@ -201,6 +202,7 @@ func (c *committer) attempt(ctx context.Context, a *attempt) (sink.Outcome, []si
 		c.sent = name
 	}
 	a.fence.dirty = true
+	inject.Point(inject.BeforeInsert)
 	insertCtx, cancel := context.WithTimeout(ctx, c.sink.settings.InsertTimeout)
 	defer cancel()
 	err = a.conn.client.Do(insertCtx, ch.Query{

@@ -54,8 +54,9 @@ func (f *fence) newest(ctx context.Context, c *conn) (row fenceRow, ok bool, err
 
 // raise puts this run's row above all others, and ends the inserts that have read an older one.
 func (f *fence) raise(ctx context.Context, c *conn) error {
-	if err := c.exec(ctx, createFence(f.sink.settings.Database)); err != nil {
-		return fmt.Errorf("create %s: %w", fenceTable, err)
+	database := f.sink.settings.Database
+	if err := c.ensure(ctx, tableName{database, fenceTable}, createFence(database)); err != nil {
+		return err
 	}
 	last, ok, err := f.newest(ctx, c)
 	if err != nil {
@@ -116,8 +117,8 @@ func (f *fence) kill(ctx context.Context, c *conn) error {
 	if c.start > f.start+restartSlack {
 		return nil
 	}
-	id, lease := f.sink.env.Identity, f.sink.env.Lease
-	killErr := c.exec(ctx, killRunning(id, lease))
+	database, id, lease := f.sink.settings.Database, f.sink.env.Identity, f.sink.env.Lease
+	killErr := c.exec(ctx, killRunning(database, id, lease))
 	if killErr != nil && c.client.IsClosed() {
 		return fmt.Errorf("%w: %w", errRunning, killErr)
 	}
@@ -127,7 +128,7 @@ func (f *fence) kill(ctx context.Context, c *conn) error {
 	deadline := time.NewTimer(f.sink.settings.ReadTimeout)
 	defer deadline.Stop()
 	for {
-		n, err := c.number(ctx, countRunning(id, lease))
+		n, err := c.number(ctx, countRunning(database, id, lease))
 		if err != nil {
 			return fmt.Errorf("%w: %w", errRunning, errors.Join(killErr, err))
 		}

@@ -263,11 +263,10 @@ func (i *inspector) needed() []grant {
 		{"INSERT", name.String(), sink.Blocks, "to insert"},
 		{"SELECT", name.sibling(fenceTable).String(), sink.Blocks, "for the fence"},
 		{"INSERT", name.sibling(fenceTable).String(), sink.Blocks, "for the fence"},
-		{"CREATE TABLE", name.sibling(fenceTable).String(), sink.Blocks, "to make the fence's table, once"},
 		{"SELECT", name.sibling(registryTable).String(), sink.Blocks, "for the pipeline's number"},
 		{"INSERT", name.sibling(registryTable).String(), sink.Blocks, "for the pipeline's number"},
-		{"CREATE TABLE", name.sibling(registryTable).String(), sink.Blocks, "to make the table of numbers, once"},
-		{"KILL QUERY", "*.*", sink.Forbids, "to end inserts of before, without which a retry may come before them"},
+		// Its own inserts a user can always end, and sees them.
+		{"KILL QUERY", "*.*", sink.Weakens, "so it can't end inserts of an earlier run under another user: those may come after their retry"},
 	}
 	if i.table.canRefuse() {
 		on := identifier(name.Database) + ".*"
@@ -283,7 +282,18 @@ func (i *inspector) needed() []grant {
 }
 
 func (i *inspector) grants(ctx context.Context) error {
-	for _, g := range i.needed() {
+	needed := i.needed()
+	for _, table := range []string{fenceTable, registryTable} {
+		there, err := i.conn.exists(ctx, i.name().sibling(table))
+		if err != nil {
+			return err
+		}
+		if !there {
+			needed = append(needed, grant{"CREATE TABLE", i.name().sibling(table).String(), sink.Blocks, "to make that table, once"},
+				grant{"TABLE ENGINE", "MergeTree", sink.Blocks, "to make the table " + table + ", once"})
+		}
+	}
+	for _, g := range needed {
 		granted, err := i.conn.granted(ctx, g.right, g.on)
 		if err != nil {
 			var e *ch.Exception

@@ -26,12 +26,10 @@ func owner(id sink.Identity) string { return key(id) + " AND store = " + literal
 // another number, so that of two that insert the same one at most the earlier keeps it, and only if it read before the later
 // one wrote. A number is used only after a manifest holds it, and from then on the manifest decides: see registered.
 func (s *Sink) register(ctx context.Context, c *conn) (uint64, error) {
-	for _, ddl := range []string{createRegistry(s.settings.Database), createFence(s.settings.Database)} {
-		if err := c.exec(ctx, ddl); err != nil {
-			return 0, err
-		}
-	}
 	name := tableName{s.settings.Database, registryTable}
+	if err := c.ensure(ctx, name, createRegistry(s.settings.Database)); err != nil {
+		return 0, err
+	}
 	id := s.env.Identity
 	for range registryTries {
 		mine, err := c.query(ctx, "SELECT toString(number) FROM "+name.String()+" GROUP BY number HAVING countIf("+owner(id)+

@@ -11,6 +11,8 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/ingestd/ingestd/fault"
 )
 
 // server is which server answers. Everything that a unit needs (attempts, kills, looks) happens on one server.
@@ -79,7 +81,7 @@ func (d *dialer) dial(ctx context.Context, addr string) (*conn, error) {
 	client, err := ch.Connect(ctx, raw, ch.Options{
 		Database: d.settings.Database, User: d.settings.User,
 		Password: d.settings.Password.Reveal(), Compression: compression, ClientName: "ingestd",
-		HandshakeTimeout: d.settings.DialTimeout,
+		HandshakeTimeout: d.settings.DialTimeout, Settings: lookSettings(),
 		// A packet may be late; the context of each call says how late.
 		ReadTimeout: ch.NoTimeout,
 	})
@@ -235,4 +237,22 @@ func (c *conn) exec(ctx context.Context, body string, settings ...ch.Setting) er
 		Body: body, Settings: settings, Result: (&proto.Results{}).Auto(),
 		OnResult: func(context.Context, proto.Block) error { return nil },
 	})
+}
+
+// exists reports whether a table is there, as far as the user may see.
+func (c *conn) exists(ctx context.Context, name tableName) (bool, error) {
+	n, err := c.number(ctx, "SELECT toString(count()) FROM system.tables WHERE database = "+literal(name.Database)+" AND name = "+literal(name.Table))
+	return n > 0, err
+}
+
+// ensure makes a table if it is missing. A user without the right to do so can be given the table instead.
+func (c *conn) ensure(ctx context.Context, name tableName, create string) error {
+	there, err := c.exists(ctx, name)
+	if err != nil || there {
+		return err
+	}
+	if err := c.exec(ctx, create); err != nil {
+		return fault.WithRemedy("", kindOf(err), fmt.Errorf("create %s: %w", name, err), create)
+	}
+	return nil
 }

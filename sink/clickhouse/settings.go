@@ -153,7 +153,7 @@ func reserved(name string) bool {
 	switch name {
 	case "insert_deduplication_token", "wait_for_async_insert", "max_insert_block_size", "max_insert_block_size_rows",
 		"max_insert_block_size_bytes", "min_insert_block_size_rows", "min_insert_block_size_bytes", "max_rows_in_set",
-		"max_bytes_in_set", "limit", "offset", "additional_result_filter", "readonly", "max_rows_to_read", "max_bytes_to_read",
+		"max_bytes_in_set", "readonly", "max_rows_to_read", "max_bytes_to_read",
 		"implicit_transaction", "insert_quorum", "distributed_product_mode", "final", "max_threads_for_indexes",
 		"enable_scalar_subquery_optimization", "throw_if_no_data_to_insert":
 		return true

@@ -79,8 +79,8 @@ type insertion struct {
 	missingOnly  bool
 }
 
-// statement builds the insert of a unit. The rows come through input(), so that a condition can be put on them; the fence is
-// read when the statement starts, before the server asks for rows.
+// statement builds the insert of a unit. The rows come through input(), so that a condition can be put on them. The fence is
+// read when the statement starts, and compared when the first rows come, before any of them is written.
 func (in *insertion) statement() string {
 	var b strings.Builder
 	b.WriteString(in.unconditional() + " WHERE " + in.fenced())
@@ -119,10 +119,9 @@ func (in *insertion) missing() string {
 	return "(" + in.partitionKey + ") NOT IN (SELECT " + in.partitionKey + held + ")"
 }
 
-// countBlock counts a block's rows in the table, those that a lightweight DELETE has hidden too.
+// countBlock counts a block's rows in the table.
 func countBlock(name tableName, block uint64) string {
-	return "SELECT toString(count()) FROM " + name.String() + " WHERE " + provenanceColumn + " = " + strconv.FormatUint(block, 10) +
-		" SETTINGS apply_deleted_mask = 0"
+	return "SELECT toString(count()) FROM " + name.String() + " WHERE " + provenanceColumn + " = " + strconv.FormatUint(block, 10)
 }
 
 // countBlocks counts the rows of a range of blocks: from from, below to.
@@ -145,52 +144,67 @@ func queryID(id sink.Identity, lease record.Lease, c *sink.Committable, attempt 
 // leaseField is where the lease stands in a query_id that is split at its slashes, counted from 1.
 const leaseField = 5
 
-// running is the condition on the inserts of all leases up to ours.
-func running(id sink.Identity, lease record.Lease) string {
-	return fmt.Sprintf("startsWith(query_id, %s) AND toUInt64OrZero(splitByChar('/', query_id)[%d]) <= %d",
-		literal(queryPrefix(id)), leaseField, lease)
+// running is the condition on the inserts of all leases up to ours into tables of this database. Another database has another
+// fence: what has the same names there is another pipeline's.
+func running(database string, id sink.Identity, lease record.Lease) string {
+	return fmt.Sprintf("startsWith(query_id, %s) AND toUInt64OrZero(splitByChar('/', query_id)[%d]) <= %d AND current_database = %s",
+		literal(queryPrefix(id)), leaseField, lease, literal(database))
 }
 
 // killRunning ends them, and waits for it.
-func killRunning(id sink.Identity, lease record.Lease) string {
-	return "KILL QUERY WHERE " + running(id, lease) + " SYNC"
+func killRunning(database string, id sink.Identity, lease record.Lease) string {
+	return "KILL QUERY WHERE " + running(database, id, lease) + " SYNC"
 }
 
 // countRunning counts those that the server still has.
-func countRunning(id sink.Identity, lease record.Lease) string {
-	return "SELECT toString(count()) FROM system.processes WHERE " + running(id, lease)
+func countRunning(database string, id sink.Identity, lease record.Lease) string {
+	return "SELECT toString(count()) FROM system.processes WHERE " + running(database, id, lease)
+}
+
+// lookSettings make every query answer with all that is there now. A profile of the server could have set them otherwise, and
+// cut an answer short, or make one of nothing, without an error.
+func lookSettings() []ch.Setting {
+	return []ch.Setting{
+		{Key: "limit", Value: "0"},
+		{Key: "offset", Value: "0"},
+		{Key: "additional_result_filter", Value: ""},
+		{Key: "additional_table_filters", Value: "{}"},
+		{Key: "timeout_overflow_mode", Value: "throw"},
+		{Key: "read_overflow_mode", Value: "throw"},
+		{Key: "read_overflow_mode_leaf", Value: "throw"},
+		{Key: "result_overflow_mode", Value: "throw"},
+		{Key: "set_overflow_mode", Value: "throw"},
+		{Key: "use_query_cache", Value: "0"},
+		{Key: "partial_result_on_first_cancel", Value: "0"},
+		// max() and count() of no rows are 0, not nothing and not NULL, which would make conditions NULL.
+		{Key: "empty_result_for_aggregation_by_empty_set", Value: "0"},
+		{Key: "aggregate_functions_null_for_empty", Value: "0"},
+		// Rows that a lightweight DELETE has hidden are still the block's.
+		{Key: "apply_deleted_mask", Value: "0"},
+		// Without it NULL NOT IN (…) is NULL, and the rows of that partition are lost.
+		{Key: "transform_null_in", Value: "1"},
+	}
 }
 
 // insertSettings are what the protocol depends on. Each is sent if the server has it.
 func insertSettings(s *Settings) []ch.Setting {
 	seconds := func(d time.Duration) string { return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10) }
-	return []ch.Setting{
+	return append(lookSettings(), []ch.Setting{
 		// The reply must mean that the rows are in the table.
 		{Key: "async_insert", Value: "0"},
 		// The server's own deduplication loses blocks when it dies between its log and the rename of the part.
 		{Key: "deduplicate_insert", Value: "disable"},
 		{Key: "deduplicate_insert_select", Value: "disable"},
 		{Key: "insert_deduplicate", Value: "0"},
-		// Without it NULL NOT IN (…) is NULL, and the rows of that partition are lost.
-		{Key: "transform_null_in", Value: "1"},
 		// A client that stops in the midst of a block holds up KILL … SYNC for this long.
 		{Key: "receive_timeout", Value: seconds(s.ReceiveTimeout)},
 		{Key: "poll_interval", Value: "1"},
 		{Key: "max_execution_time", Value: seconds(s.InsertTimeout)},
-		// A limit that cuts the look, or the rows, short without an error would double or lose rows.
-		{Key: "timeout_overflow_mode", Value: "throw"},
-		{Key: "read_overflow_mode", Value: "throw"},
-		{Key: "read_overflow_mode_leaf", Value: "throw"},
-		{Key: "set_overflow_mode", Value: "throw"},
-		{Key: "throw_on_max_partitions_per_insert_block", Value: "1"},
 		// One block of the protocol is one block of the insert.
 		{Key: "use_strict_insert_block_limits", Value: "0"},
-		// The look must see what is there now, and all of it: no cached answer, no rows hidden by a lightweight DELETE.
-		{Key: "use_query_cache", Value: "0"},
-		{Key: "apply_deleted_mask", Value: "0"},
-		{Key: "additional_table_filters", Value: "{}"},
-		{Key: "select_sequential_consistency", Value: "1"},
-	}
+		// Too many partitions must be an error, before any of them is written.
+		{Key: "throw_on_max_partitions_per_insert_block", Value: "1"},
+	}...)
 }
 
 // settingNames lists what insertSettings may send.

@@ -33,6 +33,17 @@ func (s *Sink) adopt(ctx context.Context, files []content) error {
 			n++
 		}
 	}
+	if len(files) == 0 {
+		return nil
+	}
+	if err := s.copyAll(ctx, groups, strangers); err != nil {
+		return errors.Join(err, s.dropCopies())
+	}
+	return syncName(s.disk, s.layout.progress())
+}
+
+// copyAll makes the copies: of the groups for the tasks to go on with, of the strangers to be completed.
+func (s *Sink) copyAll(ctx context.Context, groups [][]content, strangers []content) error {
 	for task, group := range groups {
 		if len(group) == 0 {
 			continue
@@ -50,10 +61,22 @@ func (s *Sink) adopt(ctx context.Context, files []content) error {
 		}
 		s.mu.strangers = append(s.mu.strangers, c)
 	}
-	if len(files) == 0 {
-		return nil
+	return nil
+}
+
+// dropCopies removes the copies of a restore that failed. Nothing refers to them, and on a full disk they would leave the next
+// attempt no room.
+func (s *Sink) dropCopies() error {
+	var errs []error
+	for _, c := range s.mu.recorded {
+		if c != nil {
+			errs = append(errs, s.disk.Remove(s.layout.inProgress(c.Name)))
+		}
 	}
-	return syncName(s.disk, s.layout.progress())
+	for _, c := range s.mu.strangers {
+		errs = append(errs, s.disk.Remove(s.layout.inProgress(c.Name)))
+	}
+	return errors.Join(errs...)
 }
 
 // isCommitted tells whether a file in progress is gone because it was committed.
@@ -99,7 +122,10 @@ func (s *Sink) join(ctx context.Context, group []content) (content, *xxhash.Dige
 		err = to.Sync()
 	}
 	joined.Checksum = digest.Sum64()
-	return joined, digest, errors.Join(err, to.Close())
+	if err = errors.Join(err, to.Close()); err != nil {
+		return content{}, nil, errors.Join(err, s.disk.Remove(s.layout.inProgress(joined.Name)))
+	}
+	return joined, digest, nil
 }
 
 // copyContent copies the recorded bytes of a file, which must be the ones that were recorded.

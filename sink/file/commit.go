@@ -30,7 +30,7 @@ type decision struct {
 	Checksum uint64 `json:"checksum"`
 }
 
-var errVersion = errors.New("unknown version") //nolint:gochecknoglobals // a constant error
+var errVersion = errors.New("unknown version")
 
 func decode(c *sink.Committable) (decision, error) {
 	if c.Version != stateVersion {
@@ -143,18 +143,22 @@ func (c *Committer) commit(ctx context.Context, u *sink.Committable, d decision)
 		return sink.Lost, fault.E("sink/file.Commit", fault.Lost, fmt.Errorf("the file %s with %d rows of checkpoint %d of lease %d is gone and was not committed: somebody removed it",
 			temp, u.Rows, u.Checkpoint, u.Lease))
 	case missing:
-		return c.settle() // renamed, perhaps by a run that died before that was durable
+		// Renamed, perhaps by a run that died before that was durable.
+		return c.settle(s.layout.committed(), ".", s.layout.progress())
 	}
 	if outcome, err := c.verify(ctx, temp, u.Lease == s.env.Lease, d); err != nil {
 		return outcome, err
 	}
-	if !entered {
-		err := s.enter(placeOf(u), entry{
+	if entered {
+		// Perhaps by an attempt that failed before its entry was durable. It must be before the rename is.
+		err = syncName(s.disk, s.layout.committed())
+	} else {
+		err = s.enter(placeOf(u), entry{
 			Format: entryFormat, Temp: d.Temp, File: d.Final, Rows: u.Rows, Bytes: d.Length, Checksum: fmt.Sprintf("%016x", d.Checksum),
 		})
-		if err != nil {
-			return sink.Unknown, err
-		}
+	}
+	if err != nil {
+		return sink.Unknown, err
 	}
 	return c.rename(ctx, d)
 }
@@ -201,14 +205,13 @@ func (c *Committer) rename(ctx context.Context, d decision) (sink.Outcome, error
 		// Another run renamed it in the meantime, which is the same act; or it was removed. The next look tells.
 		return sink.Unknown, fmt.Errorf("the file %s went away during the commit: %w", temp, err)
 	}
-	return c.settle()
+	return c.settle(".", s.layout.progress())
 }
 
-// settle makes a rename durable: the new name first.
-func (c *Committer) settle() (sink.Outcome, error) {
-	s := c.sink
-	for _, dir := range []string{".", s.layout.progress()} {
-		if err := syncName(s.disk, dir); err != nil {
+// settle makes a commit durable: the entry, then the new name, then that the old one is gone.
+func (c *Committer) settle(dirs ...string) (sink.Outcome, error) {
+	for _, dir := range dirs {
+		if err := syncName(c.sink.disk, dir); err != nil {
 			return sink.Unknown, err
 		}
 	}
@@ -220,15 +223,15 @@ func (c *Committer) settle() (sink.Outcome, error) {
 // copied, and ledger entries.
 func (c *Committer) tidy(done place) {
 	s := c.sink
-	published := s.publishedUpTo()
-	if !c.fenced || published.lease == 0 {
+	if !c.fenced || done.lease != s.env.Lease || !s.hasPublished() {
 		return
 	}
-	if !c.swept && done.lease == s.env.Lease {
+	if !c.swept {
 		// All that was pending when this run began is committed: commits go in order.
 		c.swept = c.sweep(nil) == nil
 	}
-	_ = s.shorten(done, published) //nolint:errcheck // it only saves space, and the next commit tries again
+	// The commit of a checkpoint comes after the manifest of the one before, in both modes.
+	_ = s.shorten(done) //nolint:errcheck // it only saves space, and the next commit tries again
 }
 
 // Replace is never needed: no row is rejected at commit.

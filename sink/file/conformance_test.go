@@ -105,6 +105,23 @@ func readRows(d disk, name string) ([]sinktest.Row, error) {
 	return rows, nil
 }
 
+// readNumbers reads the column n of a file.
+func readNumbers(d disk, name string) ([]int64, error) {
+	data, err := readFile(d, name)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int64
+	for line := range bytes.Lines(data) {
+		var r struct{ N int64 }
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, fmt.Errorf("line %q: %w", line, err)
+		}
+		numbers = append(numbers, r.N)
+	}
+	return numbers, nil
+}
+
 func unpack(name string, data []byte) ([]byte, error) {
 	switch {
 	case strings.HasSuffix(name, ".gz"):
@@ -154,7 +171,7 @@ func TestFile_conformanceCollecting(t *testing.T) {
 
 // What is left out is found, and by the case that is about it.
 func TestFile_everyFlawIsFound(t *testing.T) {
-	by := map[flaw]string{
+	by := map[flaw]string{ //nolint:exhaustive // the ends of the list are no flaws
 		skipsFileSync: "powerLoss_atEveryCall",
 		skipsDirSync:  "powerLoss_atEveryCall",
 		skipsRootSync: "powerLoss_atEveryCall",
@@ -200,8 +217,9 @@ func TestFile_conformanceOnDisk(t *testing.T) {
 	settings := collecting()
 	h := harness(settings, faultless)
 	h.LosesPower, h.Stride, h.Histories = false, 23, 8
-	h.Target = func(t testing.TB) sinktest.Target {
-		settings.Path = t.TempDir() + "/made/by/the/sink"
+	h.Target = func(tb testing.TB) sinktest.Target {
+		tb.Helper()
+		settings.Path = tb.TempDir() + "/made/by/the/sink"
 		return &folder{disk: osDisk{root: settings.Path}, settings: settings}
 	}
 	sinktest.Run(t, h)

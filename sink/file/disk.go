@@ -65,7 +65,7 @@ func (d osDisk) Open(name string, how openMode) (handle, error) {
 	return f, nil
 }
 
-// Mkdir makes a folder; of the folder itself, ".", all parents too, each made durable in its parent.
+// Mkdir makes a folder; of the folder itself, ".", all parents too, and makes their names durable.
 func (d osDisk) Mkdir(name string) error {
 	if name != "." {
 		return os.Mkdir(d.path(name), folderPerm)
@@ -85,10 +85,14 @@ func mkdirAll(dir string) error {
 		}
 		err = os.Mkdir(dir, folderPerm)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncName(osDisk{root: filepath.Dir(dir)}, ".")
+	synced := syncName(osDisk{root: filepath.Dir(dir)}, ".")
+	if errors.Is(synced, fs.ErrPermission) && err != nil {
+		return err // it was there, below a folder that is not ours to read
+	}
+	return errors.Join(err, synced)
 }
 
 // Rename moves a file or folder of the machine.
@@ -128,11 +132,8 @@ func syncName(d disk, name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// ensureDir makes a folder durable, unless it is there. One that another run has just made is made durable as well.
+// ensureDir makes a folder unless it is there, and makes its name durable in any case: who made it may have died before.
 func ensureDir(d disk, name string) error {
-	if _, err := d.List(name); err == nil {
-		return nil
-	}
 	if err := d.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

@@ -102,8 +102,7 @@ func (p *Plugin) Open(_ context.Context, env sink.Env) (sink.Sink, error) {
 
 // reason is an error's text without the name of the operation.
 func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()
 	}
 	return err.Error()
@@ -111,10 +110,10 @@ func reason(err error) string {
 
 // kindOf classifies an error of the disk in a call that the run repeats.
 func kindOf(err error) fault.Kind {
-	var known *fault.Error
-	switch {
-	case errors.As(err, &known):
+	if known, ok := errors.AsType[*fault.Error](err); ok {
 		return known.Kind // said where it was found
+	}
+	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Misconfigured // no repetition helps
 	}

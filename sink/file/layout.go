@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/ingestd/ingestd/record"
@@ -79,30 +80,45 @@ func (p place) before(q place) bool {
 
 // parsePlace reads what String made.
 func parsePlace(name string) (place, bool) {
-	var p place
-	n, err := fmt.Sscanf(name, "%d-%d-%d", &p.lease, &p.checkpoint, &p.unit)
-	return p, err == nil && n == 3 && p.String() == name
+	var n [3]uint64
+	if !parseNumbers(name, n[:]) {
+		return place{}, false
+	}
+	p := place{record.Lease(n[0]), record.Checkpoint(n[1]), record.Unit(n[2])}
+	return p, p.String() == name
+}
+
+// parseNumbers reads numbers with "-" between them.
+func parseNumbers(text string, numbers []uint64) bool {
+	for i := range numbers {
+		part, rest, more := strings.Cut(text, "-")
+		n, err := strconv.ParseUint(part, 10, 64)
+		if err != nil || more == (i == len(numbers)-1) {
+			return false
+		}
+		numbers[i], text = n, rest
+	}
+	return true
 }
 
 func uptoName(p place) string { return fmt.Sprintf("%s%010d-%012d", uptoPrefix, p.lease, p.checkpoint) }
 
 func parseUpto(name string) (place, bool) {
-	var p place
-	n, err := fmt.Sscanf(name, uptoPrefix+"%d-%d", &p.lease, &p.checkpoint)
-	return p, err == nil && n == 2 && uptoName(p) == name
+	var n [2]uint64
+	text, found := strings.CutPrefix(name, uptoPrefix)
+	if !found || !parseNumbers(text, n[:]) {
+		return place{}, false
+	}
+	p := place{lease: record.Lease(n[0]), checkpoint: record.Checkpoint(n[1])}
+	return p, uptoName(p) == name
 }
 
 func runName(lease record.Lease, nonce string) string { return fmt.Sprintf("%010d-%s", lease, nonce) }
 
 // parseRun reads the lease and the nonce from the name of a mark or of a file in progress.
 func parseRun(name string) (lease record.Lease, nonce string, ok bool) {
-	number, rest, found := strings.Cut(name, "-")
-	if !found {
-		return 0, "", false
-	}
-	if _, err := fmt.Sscanf(number, "%d", &lease); err != nil {
-		return 0, "", false
-	}
+	number, rest, _ := strings.Cut(name, "-")
+	n, err := strconv.ParseUint(number, 10, 64)
 	nonce, _, _ = strings.Cut(rest, "-")
-	return lease, nonce, true
+	return record.Lease(n), nonce, err == nil && nonce != ""
 }

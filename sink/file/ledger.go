@@ -93,17 +93,12 @@ func (s *Sink) enter(p place, e entry) error {
 // shortenAt is how many entries there are when the ledger is shortened.
 const shortenAt = 64
 
-// shorten replaces entries by a mark that says the same. done is a committable that took effect; published is the last
-// checkpoint of this run whose manifest is published, so that no manifest in use has a file in progress that these entries are
-// the only trace of.
-func (s *Sink) shorten(done, published place) error {
+// shorten replaces entries by a mark that says the same: everything of a checkpoint below limit, whose manifests are published,
+// so that no manifest in use has a file in progress that these entries are the only trace of.
+func (s *Sink) shorten(limit place) error {
 	g, err := readLedger(s.disk, s.layout)
 	if err != nil {
 		return err
-	}
-	limit := done
-	if published.before(limit) {
-		limit = published
 	}
 	if len(g.entries) < shortenAt || !g.upto.before(limit) {
 		return nil

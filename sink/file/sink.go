@@ -30,8 +30,7 @@ type Sink struct {
 		recorded  []*content // by task: what was assembled last, nil for none
 		strangers []content  // restored under another compression: complete at the first checkpoint
 		numbers   int        // of files made
-		assembled place      // the last checkpoint that was assembled
-		published place      // the last whose manifest is known to be published
+		assembled int        // checkpoints of this run; the manifests of all but the last are published
 	}
 }
 
@@ -166,10 +165,7 @@ func (s *Sink) Assemble(cut sink.Cut, parts []sink.Part) (sink.Assembled, error)
 	const op = "sink/file.Assemble"
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.assembled.lease == s.env.Lease {
-		s.mu.published = s.mu.assembled
-	}
-	s.mu.assembled = place{lease: cut.Lease, checkpoint: cut.Checkpoint}
+	s.mu.assembled++
 	complete := make([]bool, len(s.mu.recorded))
 	for i := range parts {
 		if len(parts[i].Data) == 0 {
@@ -234,9 +230,9 @@ func (s *Sink) assembled(cut sink.Cut, done []content, next state) (sink.Assembl
 	return a, nil
 }
 
-// publishedUpTo returns the last checkpoint of this run whose manifest is known to be published; no lease when none is.
-func (s *Sink) publishedUpTo() place {
+// hasPublished tells whether a manifest of this run is known to be published.
+func (s *Sink) hasPublished() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.published
+	return s.mu.assembled > 1
 }

@@ -61,7 +61,7 @@ func TestMemory_conformance(t *testing.T) {
 
 // Every flaw is found, and by the case that is about it: I6 and I7 hold only as far as the suite looks.
 func TestMemory_everyFlawIsFound(t *testing.T) {
-	by := map[flaw]string{
+	by := map[flaw]string{ //nolint:exhaustive // the ends of the list are no flaws
 		ignoresLedger:       "commit_repeatedChangesNothing",
 		fencesNothing:       "zombie_commitAfterFence",
 		forgetsLease:        "atLeastOnce_losesNothing",

@@ -23,6 +23,10 @@ func faultCases() []Case {
 			Rule: "After power is lost at any call, and everything that was not made durable with it, every row is there once.",
 		},
 		{
+			Name: "powerLoss_afterCommitted", Level: must, run: powerLossAfterCommitted, skip: needsMachine,
+			Rule: "Committed means durably so, also when it was found and not done: a manifest forgets the committable, and power may be lost then.",
+		},
+		{
 			Name: "lostReply_atEveryCall", Level: must, run: failuresEverywhere,
 			Rule: "A call that fails, before or after its effect, is met by the same call again or by a recovery, and every row is there once.",
 		},
@@ -95,9 +99,9 @@ func (s *suite) commitCalls() int {
 
 func commitUnknown(s *suite) {
 	for n := 1; n <= s.commitCalls(); n++ {
-		for _, fault := range []Fault{FailBefore, LoseReply} {
+		for _, f := range []Fault{FailBefore, LoseReply} {
 			w, r := s.pendingWorld("commit", 2)
-			w.plan.calls, w.plan.at, w.plan.fault = 0, n, fault
+			w.plan.calls, w.plan.at, w.plan.fault = 0, n, f
 			outcome, _, err := r.commit(&r.pending[0])
 			w.check()
 			if outcome == sink.Rejected || outcome == sink.Lost || outcome == sink.Fenced {
@@ -129,10 +133,10 @@ func (s *suite) everywhere(faults []Fault, prepare func(w *world) (die func(*run
 		s.Skip("the harness lets no call be broken")
 	}
 	for n := 1; n <= calls; n += s.stride() {
-		for _, fault := range faults {
+		for _, f := range faults {
 			w := s.world("script")
 			die := prepare(w)
-			w.plan.at, w.plan.fault = n, fault
+			w.plan.at, w.plan.fault = n, f
 			w.play(script(), die)
 		}
 	}
@@ -150,6 +154,28 @@ func powerLossEverywhere(s *suite) {
 	}
 }
 
+// powerLossAfterCommitted breaks each call of a commit, and lets the same run or its successor bring it to an end. Then, with or
+// without a manifest that says so, it drops what is not durable.
+func powerLossAfterCommitted(s *suite) {
+	for n := 1; n <= s.commitCalls(); n++ {
+		for _, f := range []Fault{DieBefore, DieAfter, FailBefore, LoseReply} {
+			for _, published := range []bool{false, true} {
+				w, r := s.pendingWorld("power is lost later", 1)
+				w.plan.calls, w.plan.at, w.plan.fault = 0, n, f
+				if err := r.commitAll(); err != nil {
+					r = w.revive(r, err, w.processDies)
+				}
+				w.plan.fault = 0
+				if published {
+					w.must(r.cut(false))
+				}
+				w.losePower(0)
+				w.finish(w.mustStart(1), nil)
+			}
+		}
+	}
+}
+
 func failuresEverywhere(s *suite) {
 	s.everywhere([]Fault{FailBefore, LoseReply}, func(w *world) func(*run) { return w.processDies })
 }
@@ -157,11 +183,11 @@ func failuresEverywhere(s *suite) {
 // crashTwice ends the first run with everything pending, and its successor at each of its calls.
 func crashTwice(s *suite) {
 	for n := 1; ; n += s.stride() {
-		for _, fault := range []Fault{DieBefore, DieAfter} {
+		for _, f := range []Fault{DieBefore, DieAfter} {
 			w, r := s.pendingWorld("two crashes", 3)
 			w.must(r.write(0, 2))
 			w.crash(r)
-			w.plan.calls, w.plan.at, w.plan.fault = 0, n, fault
+			w.plan.calls, w.plan.at, w.plan.fault = 0, n, f
 			r, err := w.start(2)
 			r = w.revive(r, err, w.processDies)
 			done := w.plan.hit == ""

@@ -10,11 +10,11 @@ import (
 
 // Failures runs the cases against a sink that may be broken, and returns the messages of those that failed, by name. A suite is
 // worth something when each way to do it wrong appears here.
-func Failures(t testing.TB, h Harness) map[string]string {
-	t.Helper()
+func Failures(tb testing.TB, h Harness) map[string]string {
+	tb.Helper()
 	failed := map[string]string{}
 	for _, c := range Cases() {
-		r := &recorder{TB: t}
+		r := &recorder{TB: tb}
 		done := make(chan struct{})
 		go func() { // Fatalf and Skip end the goroutine
 			defer close(done)

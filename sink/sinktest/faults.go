@@ -36,9 +36,9 @@ func (f Fault) String() string {
 
 // The errors of broken calls. A sink must not look for them: they stand for whatever its client library returns.
 var (
-	errInjected = errors.New("connection reset by the test")  //nolint:gochecknoglobals // a constant error
-	errDead     = errors.New("this process ended")            //nolint:gochecknoglobals // a constant error
-	errOver     = errors.New("the run can't go on and ended") //nolint:gochecknoglobals // a constant error
+	errInjected = errors.New("connection reset by the test")
+	errDead     = errors.New("this process ended")
+	errOver     = errors.New("the run can't go on and ended")
 )
 
 // Faults stands between one process's sink and its target. The zero value breaks nothing. It may be used by several goroutines
@@ -172,6 +172,13 @@ func (f *Faults) land() {
 	for _, effect := range late {
 		_ = effect() //nolint:errcheck // nobody is there to be told
 	}
+}
+
+// waits tells that the call to be broken has not come yet: so far the history is the one without a fault, which is checked.
+func (p *plan) waits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault != 0 && p.hit == ""
 }
 
 // describe tells what a plan broke.

@@ -75,6 +75,8 @@ func (h *history) act() error {
 	case n < 35:
 		w.clock += int64(h.random.IntN(90_000))
 		return r.overlap(h.random.IntN(r.tasks))
+	case n < 38:
+		return r.aside()
 	case n < 50:
 		w.clock += int64(h.random.IntN(90_000))
 		return r.cut(h.random.IntN(10) == 0)
@@ -139,12 +141,9 @@ func (h *history) zombieActs() error {
 			old.faults.kill()
 		}
 	case 1:
-		m, err := old.prepare(false)
-		if err != nil {
+		if m, err := old.prepare(false); err != nil {
 			old.faults.kill()
-			return nil
-		}
-		if w.publish(old, m) {
+		} else if w.publish(old, m) {
 			w.fatalf("the suite let a zombie publish")
 		}
 	case 2:

@@ -190,7 +190,7 @@ type barrier struct {
 }
 
 // barrier lets every open writer prepare.
-func (r *run) barrier(final bool) (barrier, error) { //nolint:revive // final is the cut's own field
+func (r *run) barrier(final bool) (barrier, error) {
 	w := r.w
 	r.number++
 	w.clock += 1000
@@ -234,7 +234,7 @@ func (r *run) assemble(b barrier) (manifest, error) {
 }
 
 // prepare cuts a checkpoint: every open writer prepares, the sink assembles. Nothing is published.
-func (r *run) prepare(final bool) (manifest, error) { //nolint:revive // final is the cut's own field
+func (r *run) prepare(final bool) (manifest, error) {
 	b, err := r.barrier(final)
 	if err != nil {
 		return manifest{}, err
@@ -262,7 +262,7 @@ func (r *run) checkAssembled(b barrier, cs []sink.Committable) {
 }
 
 // cut prepares and publishes a checkpoint.
-func (r *run) cut(final bool) error { //nolint:revive // final is the cut's own field
+func (r *run) cut(final bool) error {
 	b, err := r.barrier(final)
 	if err != nil {
 		return err
@@ -284,6 +284,16 @@ func (r *run) decide(b barrier) error {
 		m.Pending = nil
 	}
 	return r.publish(m)
+}
+
+// aside publishes a checkpoint in which no task takes part, as one that only names replaced units does: positions stay, and what
+// tasks have written since the last barrier stays open.
+func (r *run) aside() error {
+	r.number++
+	r.w.clock += 1000
+	return r.decide(barrier{
+		cut: sink.Cut{Lease: r.lease, Checkpoint: r.number, Time: r.w.clock}, position: r.last.Position,
+	})
 }
 
 // overlap cuts two checkpoints, and tasks go on writing before the first is assembled, and before the second is.
@@ -308,10 +318,16 @@ func (r *run) overlap(task int) error {
 	if err := r.write(task, 1); err != nil {
 		return err
 	}
-	return r.decide(second)
+	if err := r.decide(second); err != nil {
+		return err
+	}
+	return r.aside()
 }
 
 func (r *run) publish(m manifest) error {
+	if r.faults.Dead() {
+		return errDead // also when the sink said that its last call went well
+	}
 	if !r.w.publish(r, m) {
 		return errOver
 	}

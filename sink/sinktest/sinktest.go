@@ -40,7 +40,7 @@ type Machine interface {
 // Harness is how a sink joins the suite.
 type Harness struct {
 	// Target returns a fresh target. Cases call it many times.
-	Target func(t testing.TB) Target
+	Target func(tb testing.TB) Target
 	// Exact is true when the committables of a checkpoint hold exactly the checkpoint's rows. A sink that collects the rows
 	// of several checkpoints before it shows them leaves it false.
 	Exact bool
@@ -56,7 +56,7 @@ type Harness struct {
 	Histories int
 	// Seed is the first seed of random histories; 0 means 1.
 	Seed uint64
-	// Stride makes the cases that break every call of a script break each Stride-th only; 0 means 1.
+	// Stride makes the cases that break every call of a script break each Stride-th only; 0 means 1. With -short fewer.
 	Stride int
 }
 
@@ -75,23 +75,24 @@ type Case struct {
 
 // Run runs every case of the suite against the sink.
 func Run(t *testing.T, h Harness) {
+	t.Helper()
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) { c.Check(t, h) })
 	}
 }
 
 // Check runs one case. It skips the test when the sink can't do what the case is about.
-func (c *Case) Check(t testing.TB, h Harness) {
-	t.Helper()
-	s := &suite{TB: t, h: h, rule: c.Rule, ctx: context.WithoutCancel(t.Context())}
-	p, err := h.Target(t).Plugin(&Faults{})
+func (c *Case) Check(tb testing.TB, h Harness) {
+	tb.Helper()
+	s := &suite{TB: tb, h: h, rule: c.Rule, ctx: context.WithoutCancel(tb.Context())}
+	p, err := h.Target(tb).Plugin(&Faults{})
 	if err != nil {
-		t.Fatalf("the plugin can't be made: %v", err)
+		tb.Fatalf("the plugin can't be made: %v", err)
 	}
 	s.caps = p.Capabilities()
 	if c.skip != nil {
 		if why := c.skip(&h, s.caps); why != "" {
-			t.Skip(why)
+			tb.Skip(why)
 		}
 	}
 	c.run(s)
@@ -113,7 +114,13 @@ type suite struct {
 	ctx  context.Context //nolint:containedctx // of the case, which this value is
 }
 
-func (s *suite) stride() int { return max(s.h.Stride, 1) }
+func (s *suite) stride() int {
+	n := max(s.h.Stride, 1)
+	if testing.Short() {
+		n = 4*n + 1
+	}
+	return n
+}
 
 func (s *suite) histories() int {
 	n := s.h.Histories

@@ -56,17 +56,6 @@ type (
 
 func idOf(c *sink.Committable) unitID { return unitID{cutID{c.Lease, c.Checkpoint}, c.Unit} }
 
-// less is the order in which committables are committed.
-func (a unitID) less(b unitID) bool {
-	switch {
-	case a.lease != b.lease:
-		return a.lease < b.lease
-	case a.checkpoint != b.checkpoint:
-		return a.checkpoint < b.checkpoint
-	}
-	return a.unit < b.unit
-}
-
 // manifest is what the suite's commit log keeps of the newest checkpoint.
 type manifest struct {
 	Lease      record.Lease

@@ -36,6 +36,7 @@ type Source struct {
 var (
 	_ source.Source  = (*Source)(nil)
 	_ source.Checker = (*Source)(nil)
+	_ source.Sizer   = (*Source)(nil)
 )
 
 // New checks the settings and returns a source. It does no I/O. An error is fault.Misconfigured and starts with the key.
@@ -49,6 +50,11 @@ func New(settings Settings, log *slog.Logger) (*Source, error) {
 
 // Bounded implements [source.Source]: true.
 func (s *Source) Bounded() bool { return true }
+
+// AcquireMax implements [source.Sizer]: what is read at once, or the longest line, and its rows.
+func (s *Source) AcquireMax() int64 {
+	return max(int64(s.chunk), int64(s.settings.RecordBytesMax)+2) + rowsMax*rowSize
+}
 
 // Discover implements [source.Source]. With known splits it only compares them with the files.
 func (s *Source) Discover(ctx context.Context, known []source.Split) ([]source.Split, error) {
@@ -179,8 +185,7 @@ func (s *Source) Close() error { return nil }
 func (s *Source) Check(ctx context.Context) []source.Finding {
 	splits, err := s.Discover(ctx, nil)
 	if err != nil {
-		var known *fault.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*fault.Error](err); ok {
 			err = known.Err
 		}
 		return []source.Finding{{Level: source.Blocks, Text: err.Error()}}
@@ -194,9 +199,9 @@ func (s *Source) Check(ctx context.Context) []source.Finding {
 
 // kindOf classifies an error of the file system: what a person must mend is Misconfigured, and the rest may pass.
 func kindOf(err error) fault.Kind {
-	var known *fault.Error
+	known, ok := errors.AsType[*fault.Error](err)
 	switch {
-	case errors.As(err, &known):
+	case ok:
 		return known.Kind
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return fault.Misconfigured
@@ -206,8 +211,7 @@ func kindOf(err error) fault.Kind {
 
 // classified wraps err for the border of the package.
 func classified(op fault.Op, err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return fault.E(op, kindOf(err), err)

@@ -211,7 +211,7 @@ func TestReader_changeWhileReadingStopsLoudly(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if _, err := f.WriteAt([]byte("XXX"), 5000); err != nil {
+			if _, err := f.WriteAt([]byte("???"), 5000); err != nil {
 				return err
 			}
 			return f.Close()

@@ -9,7 +9,7 @@ type line struct {
 }
 
 // nextLine finds the line that begins at from. With last, what is left without a line feed is a line, too, unless it is empty.
-func nextLine(buf []byte, from int, last bool) (line, bool) { //nolint:revive // last is a fact about buf
+func nextLine(buf []byte, from int, last bool) (line, bool) {
 	n := bytes.IndexByte(buf[from:], '\n')
 	switch {
 	case n >= 0:

@@ -14,8 +14,7 @@ import (
 // kindOf classifies an error of the client library or a code of the protocol. Nothing that this package asks of a broker
 // changes data, except for the mirror, so that a failed request is Transient unless a person must act.
 func kindOf(err error) fault.Kind {
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*fault.Error](err); ok {
 		return known.Kind
 	}
 	switch {
@@ -66,8 +65,7 @@ func remedy(err error) string {
 
 // classified wraps err for the border of the package.
 func classified(op fault.Op, err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return fault.WithRemedy(op, kindOf(err), err, remedy(err))

@@ -74,7 +74,7 @@ func TestSource_conforms(t *testing.T) {
 			}
 		}
 	}
-	transaction(t, cl, kgo.TryAbort, "transactions", 0, "never")
+	transaction(t, cl, kgo.TryAbort, "transactions", "never")
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t *testing.T) source.Source {
 			t.Helper()

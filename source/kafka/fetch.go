@@ -200,7 +200,7 @@ func (r *Reader) gap(ctx context.Context, s *split) (moved bool, err error) {
 	found, err := listOffsets(ctx, r.client, []splitKey{s.key}, atLocalStart, r.plan.isolation)
 	switch {
 	case ctx.Err() != nil:
-		return false, nil
+		return false, err
 	case errors.Is(err, kerr.UnsupportedVersion):
 		// A broker without tiered storage.
 	case err != nil:

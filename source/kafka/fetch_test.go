@@ -2,18 +2,12 @@ package kafka
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -51,7 +45,7 @@ func TestReader_finishesOverATailWithoutRecords(t *testing.T) {
 			c := cluster(t, kfake.SeedTopics(1, "orders"))
 			cl := client(t, c, kgo.TransactionalID("t"))
 			for i, end := range tc.ends {
-				transaction(t, cl, end, "orders", 0, numbered(fmt.Sprintf("t%d", i), 0, 2)...)
+				transaction(t, cl, end, "orders", numbered(fmt.Sprintf("t%d", i), 0, 2)...)
 			}
 			src, splits := boundedSource(t, c, "orders")
 			if int64(splits[0].Until) != tc.end {
@@ -75,7 +69,7 @@ func TestReader_reportsProgressWithoutRecords(t *testing.T) {
 	src := newSource(t, settings(c, "orders"))
 	splits := discover(t, src)
 	r := openReader(t, src, splits, nil)
-	transaction(t, cl, kgo.TryAbort, "orders", 0, "a", "b")
+	transaction(t, cl, kgo.TryAbort, "orders", "a", "b")
 	l, err := collect(t, r, splits, func(l *sourcetest.Log) bool { return l.At["orders/0"].Offset == 3 })
 	if err != nil || count(l) > 0 {
 		t.Errorf("got %d records, %v, want only progress to 3", count(l), err)
@@ -86,7 +80,7 @@ func TestReader_reportsProgressWithoutRecords(t *testing.T) {
 func TestReader_readUncommittedReadsAll(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "orders"))
 	cl := client(t, c, kgo.TransactionalID("t"))
-	transaction(t, cl, kgo.TryAbort, "orders", 0, "aborted")
+	transaction(t, cl, kgo.TryAbort, "orders", "aborted")
 	if err := cl.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +120,8 @@ func TestReader_finishesOverACompactedTail(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "orders"))
 	cl := client(t, c)
 	produce(t, cl, "orders", 0, numbered("v", 0, 3)...)
-	produce(t, cl, "orders", 0, numbered("compacted", 0, 4)...)
 	src, splits := boundedSource(t, c, "orders")
+	splits[0].Until = 7
 	emptyFrom(c, 3, 7)
 	l := readAll(t, openReader(t, src, splits, nil), splits)
 	if diff := cmp.Diff(numbered("v", 0, 3), values(l, "orders/0")); diff != "" {
@@ -143,8 +137,8 @@ func TestReader_emptyAnswerOfTieredStorageIsNoGap(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "orders"))
 	cl := client(t, c)
 	produce(t, cl, "orders", 0, numbered("v", 0, 3)...)
-	produce(t, cl, "orders", 0, numbered("tiered", 0, 4)...)
 	src, splits := boundedSource(t, c, "orders")
+	splits[0].Until = 7
 	emptyFrom(c, 3, 7)
 	asked := make(chan struct{}, 100)
 	c.ControlKey(int16(kmsg.ListOffsets), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
@@ -200,239 +194,55 @@ func TestReader_readsACompactedLog(t *testing.T) {
 	}
 }
 
-// Leaders move all the time while a writer writes; nothing is lost, doubled or out of order.
-func TestReader_leaderMovesLoseNothing(t *testing.T) {
-	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(4, "orders"))
-	src := newSource(t, settings(c, "orders"))
-	splits := discover(t, src)
-	r := openReader(t, src, splits, nil)
-	cl := client(t, c)
-	const each, rounds = 20, 15
-	var work sync.WaitGroup
-	work.Go(func() {
-		for round := range rounds {
-			for p := range int32(4) {
-				if err := c.MoveTopicPartition("orders", p, int32(round)%3); err != nil {
-					t.Error(err)
-				}
-				for i := range each {
-					text := fmt.Appendf(nil, "v-%d", round*each+i)
-					cl.Produce(t.Context(), &kgo.Record{Topic: "orders", Partition: p, Value: text}, func(_ *kgo.Record, err error) {
-						if err != nil {
-							t.Error(err)
-						}
-					})
-				}
-			}
-			if err := cl.Flush(t.Context()); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	l := readCount(t, r, splits, 4*each*rounds)
-	work.Wait()
-	for p := range 4 {
-		split := fmt.Sprintf("orders/%d", p)
-		if diff := cmp.Diff(numbered("v", 0, each*rounds), values(l, split)); diff != "" {
-			t.Errorf("split %s: records differ (-want +got):\n%s", split, diff)
-		}
-		if epoch := l.At[split].LeaderEpoch; epoch < 1 {
-			t.Errorf("split %s: got the leader epoch %d, want that of the last leader", split, epoch)
-		}
+// rawBatches returns the record batches of a partition as they are in its log.
+func rawBatches(t *testing.T, cl *kgo.Client, c *kfake.Cluster, topic string) [][]byte {
+	t.Helper()
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxBytes, req.SessionEpoch = 1<<30, -1
+	reqTopic := kmsg.NewFetchRequestTopic()
+	reqTopic.Topic, reqTopic.TopicID = topic, c.TopicInfo(topic).TopicID
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.PartitionMaxBytes = 1 << 30
+	reqTopic.Partitions = append(reqTopic.Partitions, p)
+	req.Topics = append(req.Topics, reqTopic)
+	resp, err := cl.Broker(0).Request(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if why := r.Waiting(); why != "" {
-		t.Errorf("got Waiting %q, want none", why)
-	}
-}
-
-// network is a way to the cluster that can be cut.
-type network struct {
-	mu    sync.Mutex
-	down  bool
-	conns []net.Conn
-	dials int
-}
-
-func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.dials++
-	if n.down {
-		return nil, errors.New("no route to host")
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, kind, address)
-	if err == nil {
-		n.conns = append(n.conns, conn)
-	}
-	return conn, err
-}
-
-func (n *network) cut() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = true
-	for _, conn := range n.conns {
-		conn.Close()
-	}
-	n.conns = nil
-}
-
-func (n *network) mend() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = false
-}
-
-func (n *network) tries() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.dials
-}
-
-// The brokers are away for a while: the reader says so, tries again with growing pauses, and goes on where it was.
-func TestReader_brokerDownIsWaitedForVisibly(t *testing.T) {
-	c := cluster(t, kfake.SeedTopics(2, "orders"))
-	cl := client(t, c)
-	produce(t, cl, "orders", 0, "before")
-	var way network
-	s := settings(c, "orders")
-	s.Dial = way.dial
-	src := newSource(t, s)
-	splits := discover(t, src)
-	r := openReader(t, src, splits, nil)
-	readCount(t, r, splits, 1)
-	way.cut()
-	produce(t, cl, "orders", 0, "meanwhile")
-	eventually(t, "the reader says why it waits", func() bool { return strings.Contains(r.Waiting(), "no route to host") })
-	if why := r.Waiting(); !strings.Contains(why, "orders/") {
-		t.Errorf("got Waiting %q, want the split in it", why)
-	}
-	before := way.tries()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if f, err := r.Poll(ctx); err != nil || f.Next.Split != "" {
-		t.Errorf("poll while the brokers are away: got %+v, %v, want nothing", f.Next, err)
-	}
-	if n := way.tries() - before; n > 40 {
-		t.Errorf("got %d dials in a second, want a pause between them", n)
-	}
-	way.mend()
-	splits[0].Offset = 1
-	l := readCount(t, r, splits, 1)
-	if diff := cmp.Diff([]string{"meanwhile"}, values(l, "orders/0")); diff != "" {
-		t.Errorf("records differ (-want +got):\n%s", diff)
-	}
-	eventually(t, "the reader waits no more", func() bool { return r.Waiting() == "" })
-}
-
-func TestSource_discoverIsTransientWhileBrokersAreAway(t *testing.T) {
-	way := network{down: true}
-	s := Settings{Brokers: []string{"localhost:1"}, Topics: []string{"orders"}, Dial: way.dial}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := newSource(t, s).Discover(ctx, nil)
-	wantFault(t, err, fault.Transient, "no route to host")
-}
-
-// An idle reader asks rarely: it lets the broker wait.
-func TestReader_idleIsQuiet(t *testing.T) {
-	c := cluster(t, kfake.SeedTopics(8, "orders"))
-	src := newSource(t, settings(c, "orders"))
-	splits := discover(t, src)
-	fetches := observe(t, c, kmsg.Fetch)
-	r := openReader(t, src, splits, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	if f, err := r.Poll(ctx); err != nil || f.Next.Split != "" {
-		t.Errorf("got %+v, %v, want nothing", f.Next, err)
-	}
-	if n := fetches.Hits(); n < 2 || n > 6 {
-		t.Errorf("got %d fetches in 2 s, want one in %s", n, fetchWait)
-	}
-}
-
-// A busy split next to an idle one: it must not wait for the broker that waits for news of the idle one, each time that its
-// queue was full.
-func TestReader_idleSplitDoesNotSlowABusyOne(t *testing.T) {
-	c := cluster(t, kfake.SeedTopics(2, "orders"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000000"}))
-	cl := client(t, c, kgo.ProducerBatchCompression(kgo.NoCompression()))
-	text := strings.Repeat("x", 100_000)
-	const records = 640 // 64 MB
-	for i := 0; i < records; i += 8 {
-		produce(t, cl, "orders", 0, slices.Repeat([]string{text}, 8)...)
-	}
-	src := newSource(t, settings(c, "orders"))
-	splits := discover(t, src)
-	r := openReader(t, src, splits, nil)
-	begin := time.Now()
-	n := 0
-	for n < records {
-		f, err := r.Poll(t.Context())
+	var all [][]byte
+	for in := resp.(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches; len(in) > 0; {
+		b, _, rest, err := take(in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n == 0 { // let the queue fill up
-			eventually(t, "the queue is full", func() bool {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				return r.mu.queued >= splitQueueBytes
-			})
-		}
-		n += len(f.Rows)
-		if f.Release != nil {
-			f.Release()
-		}
+		all, in = append(all, b.raw), rest
 	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("64 MB took %s, want less than 5s", took)
-	}
+	return all
 }
 
-// While a split is held back, the broker is asked for the others, but not without a pause.
-func TestReader_heldSplitCausesNoLoop(t *testing.T) {
-	c := cluster(t, kfake.SeedTopics(2, "orders"))
-	cl := client(t, c, kgo.ProducerBatchCompression(kgo.NoCompression()))
-	for range 30 {
-		produce(t, cl, "orders", 0, strings.Repeat("x", 500_000))
-	}
-	src := newSource(t, settings(c, "orders"))
-	splits := discover(t, src)
-	r := openReader(t, src, splits, nil)
-	eventually(t, "the queue is full", func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.mu.queued >= splitQueueBytes
-	})
-	fetches := observe(t, c, kmsg.Fetch)
-	if err := pause(t.Context(), time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if n := fetches.Hits(); n < 5 || n > 30 {
-		t.Errorf("got %d fetches in a second, want about 20: one each %s", n, heldRest)
-	}
-	produce(t, cl, "orders", 1, "other")
-	readCount(t, r, splits, 31)
-}
-
-// alter changes what the cluster answers to fetches, as often as f says so.
-func alter(t *testing.T, c *kfake.Cluster, f func(resp *kmsg.FetchResponse) bool) {
-	t.Helper()
-	side := client(t, c)
+// serve makes the cluster answer every fetch of its one partition with what answer returns for the batches from the offset on.
+func serve(c *kfake.Cluster, batches [][]byte, answer func(left [][]byte) []byte) {
 	c.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
-		req, ok := kreq.(*kmsg.FetchRequest)
-		if !ok || req.MinBytes == 77 { // the question below
-			return nil, nil, false
+		req := kreq.(*kmsg.FetchRequest)
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		topic := kmsg.NewFetchResponseTopic()
+		topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
+		p := kmsg.NewFetchResponseTopicPartition()
+		for i, raw := range batches {
+			b, _, _, err := take(raw)
+			if err != nil {
+				return nil, err, true
+			}
+			p.HighWatermark = b.last + 1
+			if p.RecordBatches == nil && b.last >= req.Topics[0].Partitions[0].FetchOffset {
+				p.RecordBatches = answer(batches[i:])
+			}
 		}
-		again := *req
-		again.MinBytes, again.MaxWaitMillis = 77, 1
-		var resp kmsg.Response
-		var err error
-		c.SleepControl(func() { resp, err = side.Broker(0).Request(context.Background(), &again) })
-		if err != nil {
-			return nil, nil, false
-		}
-		return resp, nil, f(resp.(*kmsg.FetchResponse))
+		p.LastStableOffset = p.HighWatermark
+		topic.Partitions = append(topic.Partitions, p)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
 	})
 }
 
@@ -447,13 +257,12 @@ func TestReader_checksEveryBatch(t *testing.T) {
 			produce(t, cl, "orders", 0, numbered("second", 0, 3)...)
 			src, splits := boundedSource(t, c, "orders")
 			left := times
-			alter(t, c, func(resp *kmsg.FetchResponse) bool {
-				batches := resp.Topics[0].Partitions[0].RecordBatches
-				if left--; left < 0 || len(batches) == 0 {
-					return false
+			serve(c, rawBatches(t, cl, c, "orders"), func(batches [][]byte) []byte {
+				all := slices.Concat(batches...)
+				if left--; left >= 0 {
+					all[len(all)-1] ^= 1
 				}
-				batches[len(batches)-1] ^= 1
-				return true
+				return all
 			})
 			r := openReader(t, src, splits, nil)
 			l, err := collect(t, r, splits, allFinished(splits))
@@ -484,77 +293,17 @@ func TestReader_cutBatchIsFetchedAgain(t *testing.T) {
 	}
 	src, splits := boundedSource(t, c, "orders")
 	cuts := 0
-	alter(t, c, func(resp *kmsg.FetchResponse) bool {
-		p := &resp.Topics[0].Partitions[0]
-		if len(p.RecordBatches) < 200 {
-			return false
+	serve(c, rawBatches(t, cl, c, "orders"), func(batches [][]byte) []byte {
+		all := slices.Concat(batches...)
+		if len(batches) == 1 {
+			return all
 		}
-		// The first batch and a part of the next.
-		first := int(binary.BigEndian.Uint32(p.RecordBatches[lengthAt:])) + lengthSpan
-		p.RecordBatches = p.RecordBatches[:first+1+cuts*7]
 		cuts++
-		return true
+		return all[:len(batches[0])+cuts*5] // the first batch and a part of the next
 	})
 	l := readAll(t, openReader(t, src, splits, nil), splits)
 	if count(l) != 60 || cuts < 10 {
 		t.Errorf("got %d records over %d cut answers, want 60 over many", count(l), cuts)
-	}
-}
-
-// A broker that offers a replica in our rack is followed there, and back when the replica fails.
-func TestReader_readsFromThePreferredReplica(t *testing.T) {
-	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "orders"))
-	if err := c.MoveTopicPartition("orders", 0, 0); err != nil {
-		t.Fatal(err)
-	}
-	c.SetFollowers("orders", 0, []int32{1})
-	cl := client(t, c)
-	produce(t, cl, "orders", 0, "first")
-	s := settings(c, "orders")
-	s.Rack = "r1"
-	src := newSource(t, s)
-	splits := discover(t, src)
-	served := map[int32]int{}
-	var mu sync.Mutex
-	c.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		req := kreq.(*kmsg.FetchRequest)
-		mu.Lock()
-		served[c.CurrentNode()]++
-		mu.Unlock()
-		if c.CurrentNode() != 0 || req.Rack != "r1" {
-			return nil, nil, false
-		}
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		topic := kmsg.NewFetchResponseTopic()
-		topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
-		p := kmsg.NewFetchResponseTopicPartition()
-		p.PreferredReadReplica, p.HighWatermark, p.LastStableOffset = 1, 1, 1
-		topic.Partitions = append(topic.Partitions, p)
-		resp.Topics = append(resp.Topics, topic)
-		return resp, nil, true
-	})
-	r := openReader(t, src, splits, nil)
-	readCount(t, r, splits, 1)
-	mu.Lock()
-	leader := served[0]
-	if leader == 0 || served[1] == 0 {
-		t.Errorf("got %v fetches by broker, want some at the leader and some at the follower", served)
-	}
-	mu.Unlock()
-	// A follower that is behind says out of range: the leader decides.
-	h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Nodes: []int32{1}, Topic: "orders", Err: kerr.OffsetOutOfRange, Count: 1})
-	defer h.Remove()
-	eventually(t, "the leader is asked again", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return served[0] > leader
-	})
-	produce(t, cl, "orders", 0, "second")
-	splits[0].Offset = 1
-	l := readCount(t, r, splits, 1)
-	if diff := cmp.Diff([]string{"second"}, values(l, "orders/0")); diff != "" {
-		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 }
 

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -66,13 +65,13 @@ func send(t *testing.T, cl *kgo.Client, records ...*kgo.Record) int64 {
 	return records[0].Offset
 }
 
-// transaction writes values in a transaction and ends it.
-func transaction(t *testing.T, cl *kgo.Client, end kgo.TransactionEndTry, topic string, partition int32, values ...string) {
+// transaction writes values to partition 0 in a transaction and ends it.
+func transaction(t *testing.T, cl *kgo.Client, end kgo.TransactionEndTry, topic string, values ...string) {
 	t.Helper()
 	if err := cl.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	produce(t, cl, topic, partition, values...)
+	produce(t, cl, topic, 0, values...)
 	if err := cl.EndTransaction(t.Context(), end); err != nil {
 		t.Fatal(err)
 	}
@@ -256,4 +255,4 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -36,6 +36,7 @@ var (
 	_ source.Source       = (*Source)(nil)
 	_ source.Checker      = (*Source)(nil)
 	_ source.Rediscoverer = (*Source)(nil)
+	_ source.Sizer        = (*Source)(nil)
 )
 
 // New checks the settings and returns a source. It does no I/O. An error is fault.Misconfigured and starts with the key.
@@ -53,6 +54,12 @@ func (s *Source) DiscoveryInterval() time.Duration {
 		return 0
 	}
 	return s.plan.DiscoveryInterval
+}
+
+// AcquireMax implements [source.Sizer]: one piece, or one record of the largest size, with its headers as long as they are not
+// more than the record.
+func (s *Source) AcquireMax() int64 {
+	return pieceBytes + pieceRows*rowSize + int64(s.plan.RecordBytesMax)
 }
 
 // Open returns a reader of the given splits. It starts its goroutines, which end with Close; connections are made by them.

@@ -104,11 +104,11 @@ func (r *Reader) outOfRange(ctx context.Context, s *split) error {
 		end, err = listOffsets(ctx, r.client, []splitKey{s.key}, atEnd, 0)
 	}
 	if ctx.Err() != nil {
-		return nil
+		return err
 	}
 	if err != nil {
 		r.trouble([]*split{s}, "offset out of range; "+err.Error())
-		return nil
+		return nil //nolint:nilerr // it is asked again later
 	}
 	first, last := start[s.key].offset, end[s.key].offset
 	switch {

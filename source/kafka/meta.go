@@ -57,7 +57,7 @@ func metadata(ctx context.Context, client *kgo.Client, topics []string) (map[str
 		slices.Sort(topics)
 		for _, name := range slices.Compact(topics) {
 			topic := kmsg.NewMetadataRequestTopic()
-			topic.Topic = kmsg.StringPtr(name)
+			topic.Topic = new(name)
 			req.Topics = append(req.Topics, topic)
 		}
 	}

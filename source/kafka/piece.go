@@ -22,12 +22,14 @@ const (
 )
 
 // byteClasses and rowClasses are the sizes in which memory is kept for use again.
-func byteClasses() [5]int { return [...]int{4 << 10, 32 << 10, 256 << 10, 1 << 20, pieceBytes} }
-func rowClasses() [4]int  { return [...]int{16, 256, 2048, pieceRows} }
+func byteClasses() [6]int {
+	return [...]int{4 << 10, 32 << 10, 256 << 10, 1 << 20, 2 << 20, pieceBytes}
+}
+func rowClasses() [4]int { return [...]int{16, 256, 2048, pieceRows} }
 
 // pool keeps the memory of pieces and what is needed to fill them. It is safe for use by several goroutines.
 type pool struct {
-	bytes [5]sync.Pool // *[]byte
+	bytes [6]sync.Pool // *[]byte
 	rows  [4]sync.Pool // *[]source.Row
 	dec   decompressor
 	crc   *crc32.Table

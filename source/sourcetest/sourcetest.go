@@ -226,6 +226,7 @@ func compare(t *testing.T, what string, got, want map[string][]Record) {
 }
 
 func discoverResolves(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	if !src.Bounded() {
 		t.Error("got Bounded false, want true")
@@ -254,6 +255,7 @@ func discoverResolves(t *testing.T, h Harness) {
 }
 
 func readsAllInOrder(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	r := reader(t, src, splits, NewBudget(unlimited))
 	defer closeReader(t, r)
@@ -272,6 +274,7 @@ func readsAllInOrder(t *testing.T, h Harness) {
 }
 
 func rowsLastUntilRelease(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	budget := NewBudget(unlimited)
 	r := reader(t, src, splits, budget)
@@ -302,6 +305,7 @@ func rowsLastUntilRelease(t *testing.T, h Harness) {
 const reopensMax = 25
 
 func reopensAnywhere(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	for _, s := range splits {
 		places := places(h.Want[s.Split], s)
@@ -358,6 +362,7 @@ func reopen(t *testing.T, h Harness, src source.Source, from source.Split) {
 }
 
 func finishesOnce(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	done := slices.Clone(splits)
 	for i := range done {
@@ -392,6 +397,7 @@ func quiet(t *testing.T, r source.Reader) {
 }
 
 func addsSplits(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	r := reader(t, src, nil, NewBudget(unlimited))
 	defer closeReader(t, r)
@@ -414,6 +420,7 @@ func addsSplits(t *testing.T, h Harness) {
 }
 
 func keepsBudget(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	budget := NewBudget(h.Capacity)
 	r := reader(t, src, splits, budget)
@@ -455,6 +462,7 @@ func keepsBudget(t *testing.T, h Harness) {
 }
 
 func givesBudgetBack(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	budget := NewBudget(unlimited)
 	r := reader(t, src, splits, budget)
@@ -471,6 +479,7 @@ func givesBudgetBack(t *testing.T, h Harness) {
 }
 
 func pollEndsWithContext(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	r := reader(t, src, splits, NewBudget(unlimited))
 	defer closeReader(t, r)
@@ -496,6 +505,7 @@ func pollEndsWithContext(t *testing.T, h Harness) {
 }
 
 func lagEndsAtZero(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	r := reader(t, src, splits, NewBudget(unlimited))
 	defer closeReader(t, r)
@@ -525,6 +535,7 @@ func lagEndsAtZero(t *testing.T, h Harness) {
 }
 
 func readersAreIndependent(t *testing.T, h Harness) {
+	t.Helper()
 	src, splits := open(t, h)
 	first := reader(t, src, splits[:1], NewBudget(unlimited))
 	rest := reader(t, src, splits[1:], NewBudget(unlimited))

@@ -1,0 +1,6 @@
+//go:build !race
+
+package machine
+
+// statesMax bounds a short exploration.
+const statesMax = 1_000_000
