@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ingestd/ingestd/pipeline"
@@ -69,7 +70,7 @@ func readyLine(st pipeline.Status) string {
 		line += " stalled"
 	}
 	if st.Text != "" {
-		line += ": " + st.Text
+		line += ": " + strings.Join(strings.Fields(st.Text), " ") // one line for each pipeline
 	}
 	return line
 }

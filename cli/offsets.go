@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,8 +22,13 @@ import (
 )
 
 func (a *app) offsetsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "offsets", Short: "Look at the positions of a pipeline, or set them by hand"}
-	cmd.AddCommand(&cobra.Command{
+	return group(&cobra.Command{
+		Use: "offsets", Short: "Look at the positions of a pipeline, or set them by hand", Example: "  ingestd offsets show orders -c my.toml",
+	}, a.offsetsShowCommand(), a.offsetsSetCommand())
+}
+
+func (a *app) offsetsShowCommand() *cobra.Command {
+	return &cobra.Command{
 		Use: "show PIPELINE", Short: "Print where each split stands in the newest checkpoint", Args: cobra.ExactArgs(1),
 		Example: "  ingestd offsets show orders -c my.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,7 +38,10 @@ func (a *app) offsetsCommand() *cobra.Command {
 			}
 			return showOffsets(cmd.OutOrStdout(), entries)
 		},
-	})
+	}
+}
+
+func (a *app) offsetsSetCommand() *cobra.Command {
 	var o offsetsChange
 	set := &cobra.Command{
 		Use: "set PIPELINE SPLIT=OFFSET …", Short: "Publish a checkpoint with other positions, offline", Args: cobra.MinimumNArgs(2),
@@ -44,7 +53,7 @@ it has now (the way on after a topic was recreated). An offset above the present
 that needs --accept-loss. One below it reads records again, whose rows are then there twice: that needs --accept-duplicates.`,
 		Example: `  ingestd offsets set orders orders/3=1200 --reason "broker lost 1100 to 1199" --accept-loss --yes -c my.toml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.out, o.pipeline = cmd.OutOrStdout(), args[0]
+			o.out, o.log, o.pipeline = cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0]
 			return o.run(cmd.Context(), a, args[1:])
 		},
 	}
@@ -53,8 +62,7 @@ that needs --accept-loss. One below it reads records again, whose rows are then 
 	set.Flags().BoolVar(&o.acceptLoss, "accept-loss", false, "records that are skipped are lost on purpose")
 	set.Flags().BoolVar(&o.acceptDuplicates, "accept-duplicates", false, "records that are read again may be in the sink twice")
 	set.Flags().BoolVar(&o.yes, "yes", false, "do it; without, only the difference is shown")
-	cmd.AddCommand(set)
-	return cmd
+	return set
 }
 
 func showOffsets(out io.Writer, entries []pipeline.Logged) error {
@@ -79,7 +87,7 @@ func showOffsets(out io.Writer, entries []pipeline.Logged) error {
 
 // offsetsChange is one change of positions by hand.
 type offsetsChange struct {
-	out                          io.Writer
+	out, log                     io.Writer
 	pipeline, reason, author     string
 	acceptLoss, acceptDuplicates bool
 	yes                          bool
@@ -97,7 +105,10 @@ func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
-	l, def, err := a.definition(o.pipeline)
+	l, def, err := a.definition(o.pipeline, o.log)
+	if l != nil {
+		defer l.close()
+	}
 	if err != nil {
 		return err
 	}
@@ -117,11 +128,11 @@ func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	switch {
-	case o.reason == "":
-		return exitWith(exitUsage, errors.New("nothing was changed: give a --reason"))
 	case !o.yes:
-		_, err := fmt.Fprintln(o.out, "nothing was changed; the same command with --yes does it")
+		_, err := fmt.Fprintln(o.out, "nothing was changed; the same command with --reason and --yes does it")
 		return err
+	case strings.TrimSpace(o.reason) == "":
+		return exitWith(exitUsage, errors.New("nothing was changed: give a --reason"))
 	}
 	return o.publish(ctx, a, l, place{def, head.Seq, moves})
 }
@@ -137,7 +148,7 @@ type place struct {
 func (o *offsetsChange) publish(ctx context.Context, a *app, l *loaded, p place) error {
 	lock, err := a.plugins.Lock(l.daemon.DataDir)
 	if err != nil {
-		return exitWith(exitConfig, err)
+		return exitWith(exitConfig, errors.New(describe(err)))
 	}
 	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
 	env := environment(l, telemetry.New(version()), p.def, nil)
@@ -152,7 +163,7 @@ func (o *offsetsChange) publish(ctx context.Context, a *app, l *loaded, p place)
 		},
 	})
 	if err != nil {
-		return exitWith(exitForKind(fault.KindOf(err)), err)
+		return exitWith(exitForKind(fault.KindOf(err)), errors.New(describe(err)))
 	}
 	_, err = fmt.Fprintf(o.out, "published as log number %d\n", seq)
 	return err
@@ -183,6 +194,9 @@ func parseMoves(args []string) ([]move, error) {
 			}
 			m.to = record.Offset(n)
 		}
+		if slices.ContainsFunc(out, func(other move) bool { return other.split == m.split }) {
+			return nil, fmt.Errorf("%q: the split %s is there twice", arg, m.split)
+		}
 		out = append(out, m)
 	}
 	return out, nil
@@ -197,29 +211,54 @@ func (o *offsetsChange) apply(man checkpoint.Manifest, moves []move) (checkpoint
 		if i < 0 {
 			return man, "", fmt.Errorf("the checkpoint has no split %q; ingestd offsets show %s lists them", m.split, o.pipeline)
 		}
+		sp := shards[i].Splits[0]
+		effect, err := o.judge(m, sp)
+		if err != nil {
+			return man, "", fmt.Errorf("%s: %w", m.split, err)
+		}
+		fmt.Fprintf(&diff, "- %s %d\n", m.split, sp.Offset)
 		if m.forget {
-			if !o.acceptLoss {
-				return man, "", fmt.Errorf("%s: to forget a split's position may lose or double records: it needs --accept-loss", m.split)
-			}
-			fmt.Fprintf(&diff, "- %s %d\n", m.split, shards[i].Splits[0].Offset)
 			shards = append(shards[:i:i], shards[i+1:]...)
+			fmt.Fprintf(&diff, "    %s\n", effect)
 			continue
 		}
-		sp := shards[i].Splits[0]
-		from := sp.Offset
-		if m.to > from && !o.acceptLoss {
-			return man, "", fmt.Errorf("%s: from %d to %d skips up to %d records that were never read: it needs --accept-loss", m.split, from, m.to, m.to-from)
-		}
-		if m.to < from && !o.acceptDuplicates {
-			return man, "", fmt.Errorf("%s: from %d to %d reads up to %d records again: it needs --accept-duplicates", m.split, from, m.to, from-m.to)
-		}
+		fmt.Fprintf(&diff, "+ %s %d\n    %s\n", m.split, m.to, effect)
 		sp.Offset, sp.LeaderEpoch = m.to, record.NoLeaderEpoch
 		sp.Finished = sp.Until != source.Unbounded && sp.Offset >= sp.Until
 		shards[i].Splits = []source.Split{sp}
-		fmt.Fprintf(&diff, "- %s %d\n+ %s %d\n", m.split, from, m.split, m.to)
 	}
 	man.Shards = shards
 	return man, diff.String(), nil
+}
+
+// judge says what a move does, or why it is refused.
+func (o *offsetsChange) judge(m move, sp source.Split) (effect string, err error) {
+	from := sp.Offset
+	switch {
+	case m.forget:
+		effect = "the split is found again as new: records may be skipped or read again"
+		if !o.acceptLoss {
+			err = errors.New("to forget a split's position may lose or double records: it needs --accept-loss")
+		}
+	case m.to > from:
+		effect = fmt.Sprintf("up to %d records are never read", m.to-from)
+		if !o.acceptLoss {
+			err = fmt.Errorf("from %d to %d skips up to %d records that were never read: it needs --accept-loss", from, m.to, m.to-from)
+		}
+	case m.to < from:
+		effect = fmt.Sprintf("up to %d records are read again", from-m.to)
+		if !o.acceptDuplicates {
+			err = fmt.Errorf("from %d to %d reads up to %d records again: it needs --accept-duplicates", from, m.to, from-m.to)
+		}
+	case sp.LeaderEpoch == record.NoLeaderEpoch:
+		err = fmt.Errorf("it stands at %d already", from)
+	default:
+		effect = fmt.Sprintf("the leader epoch %d is forgotten, by which a truncated log is found", sp.LeaderEpoch)
+		if !o.acceptLoss {
+			err = fmt.Errorf("it stands at %d already; to forget its leader epoch, by which a truncated log is found, needs --accept-loss", from)
+		}
+	}
+	return effect, err
 }
 
 func shardOf(shards []checkpoint.Shard, split string) int {

@@ -22,7 +22,7 @@ func (a *app) referenceCommand() *cobra.Command {
 				"docs/metrics.md":     telemetry.Reference(),
 				"docs/exit-codes.md":  exitReference(),
 			} {
-				if err := os.WriteFile(filepath.Join(args[0], name), data, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(args[0], name), data, 0o644); err != nil {
 					return err
 				}
 			}

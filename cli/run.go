@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -26,33 +26,35 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Runs every pipeline of the config until it is stopped or its input ends.
 
 SIGTERM or SIGINT stops fetching, takes a final checkpoint, commits it and exits with 0; what is still to be committed after
-shutdown_timeout is named and finished by the next start. A second signal exits at once, which is as safe as a crash.
+shutdown_timeout is named and finished by the next start. A second signal exits at once with 1, which is as safe as a crash.
 Exit codes: docs/exit-codes.md.`,
 		Example: "  ingestd run -c /etc/ingestd/ingestd.toml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.run(cmd.Context())
+			return a.run(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
 }
 
-func (a *app) run(ctx context.Context) error {
-	l, err := a.load(os.Stderr)
+func (a *app) run(ctx context.Context, logTo io.Writer) error {
+	l, err := a.load(logTo)
 	if err != nil {
 		return err
 	}
 	lock, err := a.plugins.Lock(l.daemon.DataDir)
 	if err != nil {
-		return exitWith(exitConfig, err)
+		return exitWith(exitConfig, errors.New(describe(err)))
 	}
 	defer func() {
 		if err := lock.Close(); err != nil {
 			l.log.Warn("unlock the data directory", slog.String("error", err.Error()))
 		}
 	}()
+	defer l.close()
 	if err := l.open(l.defs...); err != nil {
 		return err
 	}
-	d, err := newDaemon(l)
+	limitRuntime(int64(l.daemon.MemoryLimit))
+	d, err := newDaemon(l, a.config)
 	if err != nil {
 		return exitWith(exitConfig, err)
 	}
@@ -62,21 +64,30 @@ func (a *app) run(ctx context.Context) error {
 // daemon is the process: its pipelines, its metrics and its listener.
 type daemon struct {
 	loaded      *loaded
+	config      string // the file, for the commands that lead on
 	metrics     *telemetry.Metrics
 	budget      *pipeline.Budget
 	supervisors []*pipeline.Supervisor
 }
 
-func newDaemon(l *loaded) (*daemon, error) {
-	budget, shares, err := pipeline.DivideMemory(memoryLimit(int64(l.daemon.MemoryLimit)), l.defs)
+func newDaemon(l *loaded, config string) (*daemon, error) {
+	budget, shares, err := divideMemory(l)
 	if err != nil {
-		return nil, fmt.Errorf("%w\n  next: raise daemon.memory_limit, or lower tasks", err)
+		return nil, err
 	}
-	d := &daemon{loaded: l, metrics: telemetry.New(version()), budget: budget}
+	d := &daemon{loaded: l, config: config, metrics: telemetry.New(version()), budget: budget}
 	for _, def := range l.defs {
 		d.supervisors = append(d.supervisors, pipeline.NewSupervisor(def, environment(l, d.metrics, def, shares[def.Name])))
 	}
 	return d, nil
+}
+
+func divideMemory(l *loaded) (*pipeline.Budget, map[string]*pipeline.Share, error) {
+	budget, shares, err := pipeline.DivideMemory(memoryLimit(int64(l.daemon.MemoryLimit)), l.defs)
+	if err != nil {
+		err = fmt.Errorf("%w\n  next: raise daemon.memory_limit, or lower tasks", err)
+	}
+	return budget, shares, err
 }
 
 func environment(l *loaded, m *telemetry.Metrics, def *pipeline.Definition, memory *pipeline.Share) pipeline.Env {
@@ -91,24 +102,52 @@ func environment(l *loaded, m *telemetry.Metrics, def *pipeline.Definition, memo
 	}
 }
 
-// run runs every pipeline and returns when nothing runs any more.
+// errAtOnce says that the daemon was told to end at once.
+var errAtOnce = errors.New("ended at once by a second signal; the next start goes on by recovery")
+
+// run runs every pipeline and returns when nothing runs any more, or when it is told to end at once.
 func (d *daemon) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	log := d.loaded.log
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	listener, err := d.listen(ctx)
 	if err != nil {
 		return exitWith(exitConfig, err)
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel(nil)
 	if listener != nil {
-		defer func() { _ = listener.Close() }() //nolint:errcheck // the process ends
-		go d.serve(ctx, listener)
+		beside.Go(func() { d.serve(ctx, listener) })
 	}
-	go d.obeySignals(ctx, cancel)
-	go d.report(ctx)
-	notify("READY=1\nSTATUS=running")
-	log.Info("ingestd runs", slog.String("version", version()), slog.Int("pipelines", len(d.supervisors)))
+	beside.Go(func() { d.obey(ctx, signals, cancel) })
+	beside.Go(func() { d.report(ctx) })
 	results := make([]pipeline.Result, len(d.supervisors))
+	ended := make(chan struct{})
+	d.start(ctx, results, ended)
+	notify("READY=1\nSTATUS=running")
+	d.loaded.log.Info("ingestd runs", slog.String("version", version()), slog.Int("pipelines", len(d.supervisors)))
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), errAtOnce) { // even if something does not answer
+			return exitWith(exitFailed, errAtOnce)
+		}
+		<-ended
+	}
+	notify("STOPPING=1")
+	for _, def := range d.loaded.defs {
+		if err := def.Source.Close(); err != nil {
+			d.loaded.log.Warn("close source", slog.String("pipeline", def.Name), slog.String("error", err.Error()))
+		}
+	}
+	return d.exit(results)
+}
+
+// start runs the pipelines beside each other. It closes ended when none runs any more; the results may be read then.
+func (d *daemon) start(ctx context.Context, results []pipeline.Result, ended chan<- struct{}) {
 	var wg sync.WaitGroup
 	for i, s := range d.supervisors {
 		wg.Go(func() {
@@ -116,21 +155,14 @@ func (d *daemon) run(ctx context.Context) error {
 			d.ended(results[i])
 		})
 	}
-	wg.Wait()
-	notify("STOPPING=1")
-	for _, def := range d.loaded.defs {
-		if err := def.Source.Close(); err != nil {
-			log.Warn("close source", slog.String("pipeline", def.Name), slog.String("error", err.Error()))
-		}
-	}
-	return exitOf(results)
+	go func() {
+		wg.Wait()
+		close(ended)
+	}()
 }
 
-// obeySignals asks for a graceful stop at the first signal and gives up at the second.
-func (d *daemon) obeySignals(ctx context.Context, cancel context.CancelFunc) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
+// obey asks for a graceful stop at the first signal and gives up at the second.
+func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal, cancel context.CancelCauseFunc) {
 	select {
 	case s := <-signals:
 		d.loaded.log.Info("stopping: final checkpoint and commit", slog.String("signal", s.String()))
@@ -144,7 +176,7 @@ func (d *daemon) obeySignals(ctx context.Context, cancel context.CancelFunc) {
 	select {
 	case <-signals:
 		d.loaded.log.Warn("second signal: exits at once; the next start finishes what is decided")
-		cancel()
+		cancel(errAtOnce)
 	case <-ctx.Done():
 	}
 }
@@ -162,29 +194,11 @@ func (d *daemon) ended(r pipeline.Result) {
 		return
 	}
 	log.Error("pipeline is stopped", slog.String("reason", r.Reason.String()), slog.String("why", r.Text),
-		slog.String("next", leadOn(r.Reason, r.Name)))
+		slog.String("next", leadOn(r, d.config)))
 }
 
-// leadOn is the command by which a person goes on after a loud stop.
-func leadOn(r machine.Reason, name string) string {
-	switch r {
-	case machine.StoppedFenced:
-		return "nothing, if the newer run is meant; else stop it: ingestd checkpoint list " + name + " shows who claimed"
-	case machine.StoppedLost:
-		return "ingestd offsets show " + name + ", then ingestd offsets set " + name + " --accept-loss --reason … SPLIT=OFFSET"
-	case machine.StoppedCorrupt:
-		return "keep the files as they are; ingestd checkpoint list " + name + " shows what can be read"
-	case machine.StoppedMisconfigured:
-		return "mend what is named, then ingestd validate --connect"
-	case machine.StoppedByRule:
-		return "look at the dead letters, mend the records or the rule, then start again"
-	case machine.Done, machine.Restart:
-	}
-	return "start again: it goes on by recovery"
-}
-
-// exitOf is the worst of all results: a process that ends has nothing left that runs.
-func exitOf(results []pipeline.Result) error {
+// exit is the worst of all results: a process that ends has nothing left that runs.
+func (d *daemon) exit(results []pipeline.Result) error {
 	code := exitDone
 	var errs []error
 	for _, r := range results {
@@ -193,7 +207,7 @@ func exitOf(results []pipeline.Result) error {
 			c = exitGuarantee
 		}
 		if c != exitDone {
-			errs = append(errs, fmt.Errorf("pipeline %q: %s: %s\n  next: %s", r.Name, r.Reason, r.Text, leadOn(r.Reason, r.Name)))
+			errs = append(errs, fmt.Errorf("pipeline %q: %s: %s\n  next: %s", r.Name, r.Reason, r.Text, leadOn(r, d.config)))
 		}
 		code = max(code, c)
 	}
@@ -208,29 +222,12 @@ func (d *daemon) report(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		used, _ := d.budget.Used()
+		d.metrics.Memory(d.budget.Total(), used)
 		select {
 		case <-tick.C:
-			used, _ := d.budget.Used()
-			d.metrics.Memory(d.budget.Total(), used)
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// notify tells systemd, when it started us with Type=notify. It needs no library: one datagram.
-func notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	if path[0] == '@' {
-		path = "\x00" + path[1:]
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	defer func() { _ = conn.Close() }() //nolint:errcheck // nothing depends on it
-	_, _ = conn.Write([]byte(state))    //nolint:errcheck // systemd's own timeout tells of it
 }

@@ -24,7 +24,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Use: "validate", Short: "Check a config and tell what each pipeline guarantees", Args: cobra.NoArgs,
 		Long: `Checks the whole config and prints, for each pipeline, the guarantee that its parts allow, with the reasons. With --connect it
 also asks the brokers, topics, tables, columns, settings, grants and the checkpoint store, and names the exact statement that
-mends each problem. It changes nothing. Exit code 3: the config is wrong, 4: a guarantee can't hold.`,
+mends each problem. It changes nothing, but it makes the folder of a local checkpoint store. Exit code 3: the config is wrong,
+4: a guarantee can't hold.`,
 		Example: "  ingestd validate -c my.toml\n  ingestd validate -c my.toml --connect --format json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
@@ -89,7 +90,8 @@ func (v *validation) check(ctx context.Context, a *app) error {
 		}
 		return exitWith(exitConfig, nil)
 	}
-	if _, _, err := pipeline.DivideMemory(memoryLimit(int64(l.daemon.MemoryLimit)), l.defs); err != nil {
+	defer l.close()
+	if _, _, err := divideMemory(l); err != nil {
 		v.Errors = append(v.Errors, configError{File: a.config, Message: err.Error()})
 		return exitWith(exitConfig, nil)
 	}
@@ -110,7 +112,13 @@ func (v *validation) pipeline(ctx context.Context, l *loaded, def *pipeline.Defi
 	if !v.connect {
 		g := pipeline.Derive(def, nil)
 		p.Holds, p.Guarantee, p.Reasons = g.Holds, g.Summary, g.Reasons
-		if !g.Holds {
+		columns, err := pipeline.Bind(def)
+		p.Columns = columns
+		switch {
+		case err != nil:
+			p.Error = describe(err)
+			return p, exitForKind(fault.KindOf(err))
+		case !g.Holds:
 			return p, exitGuarantee
 		}
 		return p, exitDone
@@ -128,10 +136,7 @@ func (v *validation) pipeline(ctx context.Context, l *loaded, def *pipeline.Defi
 		p.Findings = append(p.Findings, finding{Where: f.Where, Level: f.Level, Text: f.Text, Remedy: f.Remedy})
 	}
 	if look.Err != nil {
-		p.Holds, p.Error = false, look.Err.Error()
-		if remedy := fault.RemedyOf(look.Err); remedy != "" {
-			p.Error += "\n  next: " + remedy
-		}
+		p.Holds, p.Error = false, describe(look.Err)
 		if errors.Is(look.Err, pipeline.ErrGuarantee) {
 			return p, exitGuarantee
 		}
@@ -169,7 +174,11 @@ func (v *validation) text(b *strings.Builder) {
 		p.text(b)
 	}
 	if len(v.Errors) > 0 {
-		fmt.Fprintf(b, "%s: %d errors\n", v.Config, len(v.Errors))
+		plural := "s"
+		if len(v.Errors) == 1 {
+			plural = ""
+		}
+		fmt.Fprintf(b, "%s: %d error%s\n", v.Config, len(v.Errors), plural)
 	}
 }
 

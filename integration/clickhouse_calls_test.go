@@ -41,11 +41,11 @@ type call func(out []byte, send func() error) error
 func dialCalls(do call) chsink.Dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		var d net.Dialer
-		real, err := d.DialContext(ctx, network, address)
+		server, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		c := &callConn{Conn: real, call: do}
+		c := &callConn{Conn: server, call: do}
 		c.arrived = sync.NewCond(&c.mu)
 		go c.pump()
 		return c, nil

@@ -34,15 +34,16 @@ func TestClickHouse_conformance(t *testing.T) {
 		s.terminate(t)
 	})
 	var databases atomic.Int64
-	target := func(partition string) func(t testing.TB) sinktest.Target {
-		return func(t testing.TB) sinktest.Target {
+	target := func(partition string) func(tb testing.TB) sinktest.Target {
+		return func(tb testing.TB) sinktest.Target {
+			tb.Helper()
 			c := &chTarget{addr: s.addr, conn: conn, database: fmt.Sprintf("suite_%d", databases.Add(1))}
-			c.create(t, partition)
+			c.create(tb, partition)
 			return c
 		}
 	}
 	for _, c := range sinktest.Cases() {
-		h := sinktest.Harness{Target: target("id % 3"), Exact: true, Late: true, Poison: "poison", Histories: 8, Stride: 13}
+		h := sinktest.Harness{Target: target("id % 3"), Exact: true, Late: true, Poison: "poison", Histories: 8, Stride: 41}
 		if strings.HasPrefix(c.Name, "deadLetters_") {
 			h.Target = target("partition") // letters have no id
 		}
@@ -61,8 +62,8 @@ type chTarget struct {
 }
 
 // create makes the table. It takes the suite's rows and its dead letters.
-func (c *chTarget) create(t testing.TB, partition string) {
-	t.Helper()
+func (c *chTarget) create(tb testing.TB, partition string) {
+	tb.Helper()
 	for _, q := range []string{
 		"CREATE DATABASE " + c.database,
 		"CREATE TABLE " + c.database + `.target (id Int64 DEFAULT 0, text LowCardinality(String) DEFAULT '', split String DEFAULT '', topic String DEFAULT '',
@@ -73,10 +74,10 @@ func (c *chTarget) create(t testing.TB, partition string) {
 			ENGINE = MergeTree PARTITION BY ` + partition + ` ORDER BY id SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`,
 	} {
 		if err := c.conn.Exec(context.Background(), q); err != nil {
-			t.Fatalf("%s: %v", q, err)
+			tb.Fatalf("%s: %v", q, err)
 		}
 	}
-	t.Cleanup(func() { _ = c.conn.Exec(context.Background(), "DROP DATABASE "+c.database+" SYNC") })
+	tb.Cleanup(func() { _ = c.conn.Exec(context.Background(), "DROP DATABASE "+c.database+" SYNC") })
 }
 
 func (c *chTarget) Plugin(f *sinktest.Faults) (sink.Plugin, error) {
@@ -101,8 +102,8 @@ func (c *chTarget) Plugin(f *sinktest.Faults) (sink.Plugin, error) {
 func (c *chTarget) alive(ctx context.Context) error {
 	var err error
 	for range 600 {
-		if err = c.conn.Ping(ctx); err == nil {
-			return nil
+		if err = c.conn.Ping(ctx); err == nil || ctx.Err() != nil {
+			return err
 		}
 		waitABit()
 	}

@@ -104,7 +104,7 @@ func (s *clickHouse) terminate(t *testing.T) {
 }
 
 // sharedClickHouse is one server for all tests that don't harm it. It ends with the test binary, by the reaper.
-var sharedClickHouse = struct { //nolint:gochecknoglobals // one server for the package
+var sharedClickHouse = struct {
 	sync.Mutex
 	server *clickHouse
 }{}
@@ -194,9 +194,8 @@ func (s *clickHouse) count(t *testing.T, query string) string {
 
 // memorySegments keeps segments in memory.
 type memorySegments struct {
-	mu    sync.Mutex
-	data  map[string][]byte
-	lease record.Lease
+	mu   sync.Mutex
+	data map[string][]byte
 }
 
 func newMemorySegments() *memorySegments { return &memorySegments{data: make(map[string][]byte)} }
@@ -237,7 +236,7 @@ type chRun struct {
 }
 
 // openRun opens a run under a lease, from the state of the run before, and fences.
-func openRun(t *testing.T, s chsink.Settings, id sink.Identity, store sink.SegmentStore, lease record.Lease, state []byte, pending ...sink.Committable) *chRun {
+func openRun(t *testing.T, s chsink.Settings, id sink.Identity, store sink.SegmentStore, lease record.Lease, state []byte, pending ...sink.Committable) *chRun { //nolint:revive // a test's driver
 	t.Helper()
 	return openRunThrough(t, s, id, store, lease, state, nil, pending...)
 }

@@ -216,6 +216,7 @@ func TestClickHouse_conditionThatClickhouseGoDrops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer b.Close()
 	if err := b.Append(uint64(1)); err != nil {
 		t.Fatal(err)
 	}

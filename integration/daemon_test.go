@@ -19,7 +19,7 @@ import (
 )
 
 // binaries builds the daemon once for each set of build tags.
-var binaries = struct { //nolint:gochecknoglobals // one build for the package
+var binaries = struct {
 	sync.Mutex
 	paths map[string]string
 }{paths: map[string]string{}}
@@ -32,7 +32,7 @@ func daemonBinary(t *testing.T, tags string) string {
 	if path := binaries.paths[tags]; path != "" {
 		return path
 	}
-	dir, err := os.MkdirTemp("", "ingestd-integration-")
+	dir, err := os.MkdirTemp("", "ingestd-integration-") //nolint:usetesting // it outlives the test that builds first
 	if err != nil {
 		t.Fatal(err)
 	}

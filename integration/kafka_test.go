@@ -13,13 +13,14 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/testcontainers/testcontainers-go"
+	tcnetwork "github.com/testcontainers/testcontainers-go/network"
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
 const kafkaImage = "apache/kafka:4.3.1"
 
 // sharedKafka is one broker for all tests that don't harm it. It ends with the test binary, by the reaper.
-var sharedKafka = struct { //nolint:gochecknoglobals // one broker for the package
+var sharedKafka = struct {
 	sync.Mutex
 	addr string
 }{}
@@ -30,7 +31,7 @@ func kafkaServer(t *testing.T) string {
 	sharedKafka.Lock()
 	defer sharedKafka.Unlock()
 	if sharedKafka.addr == "" {
-		sharedKafka.addr = startKafka(t)
+		sharedKafka.addr = startKafka(t, "")
 	}
 	return sharedKafka.addr
 }
@@ -50,19 +51,23 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// startKafka starts a broker whose port on the host is known to itself.
-func startKafka(t *testing.T) string {
+// startKafka starts a broker whose port on the host is known to itself. In a network, when one is given, it is kafka:9092.
+func startKafka(t *testing.T, inNetwork string) string {
 	t.Helper()
 	port := freePort(t)
-	_, err := testcontainers.Run(context.Background(), kafkaImage,
+	var more []testcontainers.ContainerCustomizer
+	if inNetwork != "" {
+		more = append(more, tcnetwork.WithNetworkName([]string{"kafka"}, inNetwork))
+	}
+	_, err := testcontainers.Run(context.Background(), kafkaImage, append(more,
 		testcontainers.WithExposedPorts("19092/tcp"),
 		testcontainers.WithEnv(map[string]string{
 			"CLUSTER_ID": "5L6g3nShT-eMCtK--X86sw", "KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
-			"KAFKA_LISTENERS":                                "HOST://:19092,CONTROLLER://:9093",
-			"KAFKA_ADVERTISED_LISTENERS":                     "HOST://127.0.0.1:" + port,
+			"KAFKA_LISTENERS":                                "HOST://:19092,INSIDE://:9092,CONTROLLER://:9093",
+			"KAFKA_ADVERTISED_LISTENERS":                     "HOST://127.0.0.1:" + port + ",INSIDE://kafka:9092",
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":               "HOST",
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "HOST:PLAINTEXT,CONTROLLER:PLAINTEXT",
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "HOST:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
 			"KAFKA_LOG_DIRS":                                 "/var/lib/kafka/data",
 			"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":             "1",
@@ -76,7 +81,7 @@ func startKafka(t *testing.T) string {
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			h.PortBindings = network.PortMap{network.MustParsePort("19092/tcp"): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
 		}),
-		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started").WithPollInterval(50*time.Millisecond)))
+		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started").WithPollInterval(50*time.Millisecond)))...)
 	if err != nil {
 		t.Fatal(err)
 	}

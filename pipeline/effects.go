@@ -50,7 +50,7 @@ func (r *run) do(e machine.Effect) {
 	case machine.Published:
 		inject.Point(inject.AfterPublish)
 	case machine.Settled:
-		r.mirror(e)
+		r.mirror(e.Positions)
 	case machine.Collect: // what a slow store leaves behind is removed by the next start
 		r.collector.offer(func(ctx context.Context) { r.collect(ctx, e) })
 	case machine.Sweep:
@@ -302,11 +302,11 @@ func (r *run) discover(e machine.Discover) {
 }
 
 // mirror shows the positions of a checkpoint that every sink has committed to lag tools.
-func (r *run) mirror(e machine.Settled) {
+func (r *run) mirror(positions []source.Position) {
 	r.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, mirrorTimeout)
 		defer cancel()
-		if err := r.def.Source.Committed(ctx, e.Positions); err != nil {
+		if err := r.def.Source.Committed(ctx, positions); err != nil {
 			r.env.Metrics.MirrorFailed()
 			r.env.Log.Debug("mirror of positions", slog.String("error", err.Error()))
 		}

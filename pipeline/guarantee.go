@@ -77,7 +77,9 @@ func (g *Guarantee) summary(exceptions int) string {
 		return fmt.Sprintf("%s can't hold", g.Delivery)
 	case g.Delivery == config.AtLeastOnce:
 		return "at-least-once: no record is lost; after a crash some may be doubled"
-	case exceptions > 0:
+	case exceptions == 1:
+		return "exactly-once, with one exception named below"
+	case exceptions > 1:
 		return fmt.Sprintf("exactly-once, with %d exceptions named below", exceptions)
 	}
 	return "exactly-once: each record has its effect in each sink once, whatever is killed"

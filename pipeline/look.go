@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
 )
@@ -23,34 +24,52 @@ type Found struct {
 	Where, Level, Text, Remedy string
 }
 
+// Bind checks codec and steps against each other as far as that is possible without a look at the target, and returns the
+// columns that are written, "name type"; none when only the target knows them. Errors are fault.Misconfigured.
+func Bind(def *Definition) ([]string, error) {
+	if !def.Sink.Capabilities().AnyColumns {
+		return nil, nil
+	}
+	var p plan
+	if err := p.bind(def, nil); err != nil {
+		return nil, err
+	}
+	return p.columns(), nil
+}
+
 // Look asks the source, the sinks and the checkpoint store of a pipeline whether it would start, and what it would guarantee.
 func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 	var out Looked
+	fail := func(err error) {
+		if out.Err == nil {
+			out.Err = err
+		}
+	}
 	if c, ok := def.Source.(source.Checker); ok {
 		for _, f := range c.Check(ctx) {
 			out.Findings = append(out.Findings, Found{"source", sourceLevel(f.Level), f.Text, f.Remedy})
-			if f.Level == source.Blocks && out.Err == nil {
-				out.Err = fmt.Errorf("source: %s", f.Text)
+			if f.Level == source.Blocks {
+				fail(fault.WithRemedy("", fault.Misconfigured, fmt.Errorf("source: %s", f.Text), f.Remedy))
 			}
 		}
 	}
-	if names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), ""); err != nil {
-		out.Err = fmt.Errorf("checkpoint store: %w", err)
-	} else {
-		log.Debug("checkpoint store answers", slog.Int("entries", len(names)))
+	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
+	if err != nil {
+		fail(fmt.Errorf("checkpoint store: %w", err))
 	}
+	log.Debug("checkpoint store answers", slog.Int("entries", len(names)))
 	p, err := newPlan(ctx, def, "", nil)
-	out.Guarantee = p.guarantee
+	if out.Guarantee = p.guarantee; out.Guarantee.Summary == "" { // a target did not answer
+		out.Guarantee = Derive(def, nil)
+	}
 	for _, f := range p.guarantee.Findings {
 		out.Findings = append(out.Findings, Found{f.Sink, sinkLevel(f.Level), f.Text, f.Remedy})
 	}
 	if err != nil {
-		out.Err = err
+		fail(err)
 		return out
 	}
-	for _, f := range p.written.Fields {
-		out.Columns = append(out.Columns, f.Name+" "+f.Type.String())
-	}
+	out.Columns = p.columns()
 	return out
 }
 

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/ingestd/ingestd/fault"
@@ -11,20 +10,23 @@ import (
 	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/source"
 )
 
 // phases are the times of the run's checkpoints. They belong to the loop.
 type phases struct {
-	cuts    []cutTimes // of the tasks, oldest first
-	frozen  time.Time  // when the manifest under way was sent first
-	settled bool       // everything that the newest manifest lists is committed
+	cuts   []cutTimes // of the tasks, in order; the first is not done yet
+	frozen time.Time  // when the manifest under way was sent first
 }
 
 // cutTimes are those of one checkpoint.
 type cutTimes struct {
 	checkpoint record.Checkpoint
-	began      time.Time
+	began      time.Time // the barrier
 	published  bool
+	empty      bool // it had nothing to say
+	left       int  // published committables that are not known Committed
+	positions  []source.Position
 }
 
 // noteEffect tells the meter and the phases what begins.
@@ -55,13 +57,11 @@ func (r *run) noteEffect(e machine.Effect) {
 			r.meter.begin("source", "look for splits")
 		}
 	case machine.Barrier:
-		r.noteCut(e.Cut.Checkpoint)
+		r.phases.cuts = append(r.phases.cuts, cutTimes{checkpoint: e.Cut.Checkpoint, began: time.Now()})
 	case machine.Published:
 		r.notePublished(e)
-	case machine.Settled:
-		r.noteSettled(e)
-	case machine.Get, machine.Run, machine.AddSplits, machine.Letters, machine.Assemble, machine.Edit, machine.Collect, machine.Sweep,
-		machine.SetTimer, machine.Stop:
+	case machine.Get, machine.Run, machine.AddSplits, machine.Letters, machine.Assemble, machine.Edit, machine.Settled, machine.Collect,
+		machine.Sweep, machine.SetTimer, machine.Stop:
 	}
 }
 
@@ -73,27 +73,68 @@ func (r *run) noteFrozen(what string) {
 	}
 }
 
-func (r *run) noteCut(c record.Checkpoint) {
-	p := &r.phases
-	if n := len(p.cuts); n > 1 { // at most two are under way, and they end in order
-		r.noteEmpty(p.cuts[n-1].checkpoint)
+// cut returns the times of a checkpoint that is not done, or nil.
+func (p *phases) cut(c record.Checkpoint) *cutTimes {
+	for i := range p.cuts {
+		if p.cuts[i].checkpoint == c {
+			return &p.cuts[i]
+		}
 	}
-	p.cuts = append(p.cuts, cutTimes{checkpoint: c, began: time.Now()})
+	return nil
 }
 
-// noteEmpty counts the cuts below a checkpoint that had nothing to say. If nothing waits for its commit either, then all that
-// was read before is committed.
-func (r *run) noteEmpty(below record.Checkpoint) {
-	for _, c := range r.phases.cuts {
-		if c.published || c.checkpoint >= below {
-			continue
+// advance tells of the checkpoints that are done, in order.
+func (r *run) advance() {
+	p := &r.phases
+	for len(p.cuts) > 0 {
+		c := p.cuts[0]
+		switch {
+		case c.empty:
+		case c.published && c.left <= 0:
+			r.env.Metrics.Phase("total", time.Since(c.began))
+			if len(p.cuts) > 1 && p.cuts[1].published { // else the machine says when all is settled
+				r.mirror(c.positions)
+			}
+		default:
+			return
 		}
-		r.env.Metrics.Checkpoint("empty")
-		if r.phases.settled {
-			r.env.Metrics.Committed(c.began)
+		r.env.Metrics.Committed(c.began)
+		p.cuts = p.cuts[1:]
+	}
+}
+
+// noteAssembled finds the checkpoints that the machine drops because they have nothing to say: nothing follows their assembly.
+func (r *run) noteAssembled(ev machine.AssembleDone, effects []machine.Effect) {
+	for _, a := range ev.Results {
+		if len(a.Committables) > 0 {
+			return
 		}
 	}
-	r.phases.cuts = slices.DeleteFunc(r.phases.cuts, func(c cutTimes) bool { return !c.published && c.checkpoint < below })
+	for _, e := range effects {
+		switch e := e.(type) {
+		case machine.Create:
+			if e.For == machine.ForPublish && e.Entry.Manifest.Checkpoint == ev.Checkpoint {
+				return
+			}
+		case machine.Assemble:
+			if e.Cut.Checkpoint == ev.Checkpoint {
+				return
+			}
+		case machine.Letters:
+			if e.Cut.Checkpoint == ev.Checkpoint {
+				return
+			}
+		case machine.Stop:
+			return
+		case machine.List, machine.Get, machine.FenceSink, machine.Commit, machine.Replace, machine.Discover, machine.Run, machine.AddSplits,
+			machine.Barrier, machine.Edit, machine.Published, machine.Settled, machine.Collect, machine.Sweep, machine.SetTimer:
+		}
+	}
+	if c := r.phases.cut(ev.Checkpoint); c != nil {
+		r.env.Metrics.Checkpoint("empty")
+		c.empty = true
+		r.advance()
+	}
 }
 
 func (r *run) notePublished(e machine.Published) {
@@ -101,36 +142,36 @@ func (r *run) notePublished(e machine.Published) {
 	r.meter.end(storeName)
 	r.env.Metrics.Checkpoint("published")
 	r.env.Metrics.Phase("publish", time.Since(p.frozen))
-	p.frozen, p.settled = time.Time{}, false
-	r.noteEmpty(e.Manifest.Checkpoint)
-	for i := range p.cuts {
-		if p.cuts[i].checkpoint == e.Manifest.Checkpoint {
-			p.cuts[i].published, r.advanced = true, true
-		}
-	}
+	p.frozen = time.Time{}
+	c := p.cut(e.Manifest.Checkpoint)
 	for _, s := range e.Manifest.Sinks {
 		r.env.Metrics.Pending(s.Name, len(s.Pending))
+		for _, u := range s.Pending {
+			if c != nil && u.Checkpoint == c.checkpoint {
+				c.left++
+			}
+		}
 	}
+	if c != nil {
+		c.published, r.advanced, c.positions = true, true, e.Manifest.Positions()
+	}
+	r.advance()
 	r.env.Log.Debug("checkpoint published", slog.Uint64("checkpoint", uint64(e.Manifest.Checkpoint)), slog.Uint64("log", uint64(e.Seq)))
 }
 
-func (r *run) noteSettled(e machine.Settled) {
-	p := &r.phases
-	p.settled = true
-	r.env.Metrics.Committed(time.Now())
-	for _, c := range p.cuts {
-		if c.published && c.checkpoint == e.Checkpoint {
-			r.env.Metrics.Phase("total", time.Since(c.began))
-		}
+// noteUnitDone tells of a unit of a checkpoint that is committed, or that has no row left.
+func (r *run) noteUnitDone(of record.Checkpoint) {
+	if c := r.phases.cut(of); c != nil {
+		c.left--
+		r.advance()
 	}
-	p.cuts = slices.DeleteFunc(p.cuts, func(c cutTimes) bool { return c.checkpoint <= e.Checkpoint })
 }
 
 // noteLeft counts the checkpoints that a run left undecided when it ended. One that was sent may be published all the same.
 func (r *run) noteLeft() {
 	for _, c := range r.phases.cuts {
 		switch {
-		case c.published:
+		case c.published || c.empty:
 		case !r.phases.frozen.IsZero():
 			r.phases.frozen = time.Time{}
 			r.env.Metrics.Checkpoint("unknown")
@@ -181,6 +222,7 @@ func (r *run) noteCommitDone(done machine.CommitDone) {
 	case sink.Committed:
 		r.meter.end(sinkName(a.name))
 		r.env.Metrics.Phase("commit", time.Since(a.since))
+		r.noteUnitDone(a.flying)
 	case sink.Rejected:
 		r.meter.end(sinkName(a.name))
 		fallthrough
@@ -207,6 +249,9 @@ func (r *run) noteReplaced(ev machine.ReplaceDone) {
 	a := r.sinks[ev.Sink]
 	if ev.OK {
 		r.meter.end(sinkName(a.name))
+		if ev.By.Rows == 0 {
+			r.noteUnitDone(ev.By.Checkpoint)
+		}
 		return
 	}
 	r.meter.trouble(sinkName(a.name), ev.Text)

@@ -68,6 +68,15 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 	return nil
 }
 
+// columns lists what is written, "name type".
+func (p *plan) columns() []string {
+	var out []string
+	for _, f := range p.written.Fields {
+		out = append(out, f.Name+" "+f.Type.String())
+	}
+	return out
+}
+
 // equip gives a task its decoder, steps and batch.
 func (p *plan) equip(t *task, def *Definition) error {
 	var err error

@@ -195,7 +195,11 @@ func (r *run) step(ev machine.Event) {
 
 func (r *run) take(ev machine.Event) {
 	r.noteEvent(ev)
-	for _, e := range r.machine.Step(time.Now().UnixMilli(), ev) {
+	effects := r.machine.Step(time.Now().UnixMilli(), ev)
+	if a, ok := ev.(machine.AssembleDone); ok {
+		r.noteAssembled(a, effects)
+	}
+	for _, e := range effects {
 		r.noteEffect(e)
 		r.do(e)
 	}

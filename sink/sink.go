@@ -220,6 +220,8 @@ type Capabilities struct {
 	ExactlyOnce bool
 	// DeadLetters is true when the sink can take dead letters.
 	DeadLetters bool
+	// AnyColumns is true when Inspect never asks for columns: steps can then be checked without a look at the target.
+	AnyColumns bool
 	// Visible says in one sentence when a reader of the target sees rows.
 	Visible string
 	// CommitBytes is the memory that one commit takes at most; the daemon keeps it out of the budget for data in flight.

@@ -43,6 +43,7 @@ listen = %q
 memory_limit = "1GiB"
 
 [pipeline.bench]
+id = %q
 delivery = %q
 tasks = 2
 
@@ -74,18 +75,18 @@ func (b *bench) prepare(ctx context.Context, r *row, listen, until string) (stri
 		columns, table = largeColumns, largeTable
 	}
 	sink := fmt.Sprintf("type = %q\n", r.sink)
+	name := "t" + strconv.FormatInt(time.Now().UnixNano(), 36) // of the table, and of the pipeline: each run has its own store
 	switch r.sink {
 	case "file":
 		sink += fmt.Sprintf("path = %q\n", filepath.Join(dir, "rows"))
 	case "clickhouse":
-		name := "t" + strconv.FormatInt(time.Now().UnixNano(), 36)
 		if err := b.servers.conn.Exec(ctx, fmt.Sprintf(table, name)); err != nil {
 			return "", err
 		}
 		sink += fmt.Sprintf("addr = [%q]\ndatabase = \"db\"\ntable = %q\nuser = %q\npassword = %q\n", b.servers.addr, name, user, password)
 	}
 	path := filepath.Join(dir, "ingestd.toml")
-	text := fmt.Sprintf(config, filepath.Join(dir, "data"), listen, r.delivery, b.servers.broker, r.size, until, columns, sink)
+	text := fmt.Sprintf(config, filepath.Join(dir, "data"), listen, name, r.delivery, b.servers.broker, r.size, until, columns, sink)
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
@@ -219,7 +220,9 @@ func (b *bench) stoppedSink(ctx context.Context) error {
 		}
 		sizes = append(sizes, strconv.FormatInt(size>>20, 10))
 	}
-	fmt.Printf("\nmemory in MiB, each second, with a stopped sink (memory_limit 1 GiB): %s\n", strings.Join(sizes, " "))
+	if _, err := fmt.Fprintf(os.Stdout, "\nmemory in MiB, each second, with a stopped sink (memory_limit 1 GiB): %s\n", strings.Join(sizes, " ")); err != nil {
+		return err
+	}
 	return docker(ctx, "unpause", id)
 }
 

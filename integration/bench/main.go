@@ -115,11 +115,13 @@ func (b *bench) measure(ctx context.Context) ([]*row, error) {
 }
 
 func (b *bench) table(rows []*row) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "\nrecord\tsink\tdelivery\trecords/s\tMB/s\tCPU-s per M records\tpeak memory\tlongest pause of reading")
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "\nrecord\tsink\tdelivery\trecords/s\tMB/s\tCPU-s per M records\tpeak memory\tlongest pause of reading") //nolint:errcheck // Flush tells
 	for _, r := range rows {
 		m := median(r.results)
-		fmt.Fprintf(w, "%d B\t%s\t%s\t%.0f\t%.0f\t%.2f\t%d MiB\t%d ms\n", m.bytes/int64(m.records), r.sink, r.delivery,
+		fmt.Fprintf(w, "%d B\t%s\t%s\t%.0f\t%.0f\t%.2f\t%d MiB\t%d ms\n", //nolint:errcheck // Flush tells
+			m.bytes/int64(m.records), r.sink, r.delivery,
 			m.rate(), m.rate()*float64(m.bytes)/float64(m.records)/1e6, m.cpuPerMillion(), m.peak>>20, m.pause.Milliseconds())
 	}
 	if err := w.Flush(); err != nil {
@@ -127,10 +129,11 @@ func (b *bench) table(rows []*row) error {
 	}
 	for i := 0; i+1 < len(rows); i += 2 {
 		eo, alo := median(rows[i].results), median(rows[i+1].results)
-		fmt.Printf("%s → %s: exactly-once takes %.2f of at-least-once's CPU and runs at %.2f of its rate\n", rows[i].size, rows[i].sink,
+		fmt.Fprintf(&text, "%s → %s: exactly-once takes %.2f of at-least-once's CPU and runs at %.2f of its rate\n", rows[i].size, rows[i].sink,
 			eo.cpuPerMillion()/alo.cpuPerMillion(), eo.rate()/alo.rate())
 	}
-	return nil
+	_, err := os.Stdout.WriteString(text.String())
+	return err
 }
 
 func progress(what string) { fmt.Fprintln(os.Stderr, "bench:", what) }

@@ -114,13 +114,13 @@ func (s *servers) fill(ctx context.Context, topic string, n int) error {
 	if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
 		return err
 	}
-	make := smallRecord
+	record := smallRecord
 	if topic == "large" {
-		make = largeRecord
+		record = largeRecord
 	}
 	failed := error(nil)
 	for i := range n {
-		value := make(i)
+		value := record(i)
 		s.bytes[topic] += int64(len(value))
 		client.Produce(ctx, &kgo.Record{Partition: int32(i % partitions), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil && failed == nil {
@@ -160,7 +160,7 @@ agent = { type = "string" }
 func largeRecord(i int) []byte {
 	h := uint64(i) * 0x9e3779b97f4a7c15
 	image := fmt.Sprintf(`{"id":%d,"customer":"customer-%d","status":"%s","total":"%d.%02d","currency":"EUR","items":["sku-%d","sku-%d","sku-%d"],"address":{"street":"Long Street Name %d","city":"City %d","zip":"%05d","country":"DE"},"comment":"%s"}`,
-		i, h%100_000, [...]string{"new", "paid", "sent", "done"}[h%4], h%9000, h%100, h%977, h%877, h%777, h%300, h%40, h%99_999, strings.Repeat("lorem ipsum ", 12))
+		i, h%100_000, [...]string{"new", "paid", "sent", "done"}[h%4], h%9000, h%100, h%977, h%877, h%777, h%300, h%40, h%99_999, strings.Repeat("lorem ipsum ", 25))
 	return fmt.Appendf(nil, `{"before":%s,"after":%s,"source":{"version":"2.7.0","connector":"postgresql","name":"shop","ts_ms":%d,"snapshot":"false","db":"shop","sequence":"[\"%d\",\"%d\"]","schema":"public","table":"orders","txId":%d,"lsn":%d},"op":"u","ts_ms":%d,"transaction":null}`,
 		image, image, 1_760_000_000_000+i, h, h+1, i, h, 1_760_000_000_100+i)
 }

@@ -80,6 +80,7 @@ func TestSim_atLeastOnceLosesNothing(t *testing.T) {
 
 // simulate runs every seed with a delivery and returns how many records were doubled.
 func simulate(t *testing.T, delivery config.Delivery) (doubled int) {
+	t.Helper()
 	from, to := seeds(t)
 	began := time.Now()
 	for seed := from; seed < to; seed++ {

@@ -49,7 +49,7 @@ func Point(name string) {
 	if !due {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "ingestd fault point %s reached\n", name) //nolint:errcheck // the process ends here
+	fmt.Fprintf(os.Stderr, "ingestd fault point %s reached\n", name)
 	sig := syscall.SIGKILL
 	if a.action == "stop" {
 		sig = syscall.SIGSTOP

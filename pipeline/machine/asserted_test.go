@@ -114,7 +114,7 @@ func TestMachine_assertsItsInvariants(t *testing.T) {
 			f.outcome = func(int, sink.Committable) (sink.Outcome, bool) { return sink.Unknown, true }
 			f.send(Started{}, TimerFired{Timer{Kind: TimerInterval}})
 			defer func() {
-				got, _ := recover().(invariant.Violation) //nolint:errcheck // no violation has no id
+				got, _ := recover().(invariant.Violation)
 				if got.ID != test.id {
 					t.Errorf("got %q, want a violation of %s", got.ID, test.id)
 				}

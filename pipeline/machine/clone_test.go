@@ -194,9 +194,26 @@ func TestKey_knowsEveryField(t *testing.T) {
 		value any
 		want  int
 	}{
-		{Machine{}, 23}, {claimState{}, 7}, {sinkState{}, 11}, {cut{}, 7}, {replacement{}, 4}, {frozen{}, 3}, {probeState{}, 8}, {ratio{}, 2},
-		{Part{}, 4}, {sink.Part{}, 5}, {sink.Cut{}, 4}, {sink.Assembled{}, 2}, {sink.Committable{}, 8}, {source.Split{}, 3}, {source.Position{}, 4},
-		{checkpoint.Manifest{}, 14}, {checkpoint.SinkState{}, 5}, {checkpoint.Replaced{}, 6}, {checkpoint.Counters{}, 3}, {checkpoint.Shard{}, 7},
+		{Machine{}, 23},
+		{claimState{}, 7},
+		{sinkState{}, 11},
+		{cut{}, 7},
+		{replacement{}, 4},
+		{frozen{}, 3},
+		{probeState{}, 8},
+		{ratio{}, 2},
+		{Part{}, 4},
+		{sink.Part{}, 5},
+		{sink.Cut{}, 4},
+		{sink.Assembled{}, 2},
+		{sink.Committable{}, 8},
+		{source.Split{}, 3},
+		{source.Position{}, 4},
+		{checkpoint.Manifest{}, 14},
+		{checkpoint.SinkState{}, 5},
+		{checkpoint.Replaced{}, 6},
+		{checkpoint.Counters{}, 3},
+		{checkpoint.Shard{}, 7},
 	} {
 		if got := reflect.TypeOf(test.value).NumField(); got != test.want {
 			t.Errorf("%T: got %d fields, want %d: teach clone and key the new one, then correct this number", test.value, got, test.want)

@@ -217,7 +217,7 @@ func (x *explorer) explore() (bad string, at int) {
 	}
 	x.add(s, origin{})
 	level := 1
-	for i := 0; i < x.states.n; i++ {
+	for i := 0; i < x.states.n; i++ { //nolint:intrange // the list grows meanwhile
 		if i == level {
 			x.depth, level = x.depth+1, x.states.n
 		}

@@ -363,7 +363,7 @@ func (t *target) land(i int, c caller) {
 		case r.running:
 			t.put(r.unit)
 			t.add(r.rows)
-		case t.fence == r.by && !(r.conditional && t.has(r.unit)):
+		case t.fence == r.by && (!r.conditional || !t.has(r.unit)):
 			r.running = true
 			t.send(r)
 		}

@@ -57,16 +57,6 @@ const (
 	mutants // how many there are, and none
 )
 
-// answerNow is the answer to an effect that a mutant does not do.
-type answerNow struct{ Event }
-
-func (answerNow) effect() {}
-
-// ask is an effect that a mutant adds.
-type ask struct{ pending }
-
-func (ask) effect() {}
-
 // mutateEvent changes what the machine hears.
 func (s *step) mutateEvent(ev Event) Event {
 	m := s.r.m
@@ -117,7 +107,7 @@ func (s *step) mutateEffects(ev Event, effects []Effect) []Effect {
 	switch got := ev.(type) {
 	case Started:
 		if s.x.mutant == sweepBeforeClaim {
-			out = append(out, ask{pending{kind: doSweep, unasked: true, seq: 99, id: s.x.collect(Collect{})}})
+			s.wait(pending{kind: doSweep, unasked: true, seq: 99, id: s.x.collect(Collect{})})
 		}
 	case CommitDone:
 		if s.x.mutant == deleteAtFirst && got.Outcome == sink.Committed && got.Sink == 0 {
@@ -129,20 +119,20 @@ func (s *step) mutateEffects(ev Event, effects []Effect) []Effect {
 		}
 	case ReplaceDone:
 		if s.x.mutant == replaceFirst {
-			out = append(out, s.commitUnasked(got.Sink, got.By))
+			s.commitUnasked(got.Sink, got.By)
 		}
 	case Got:
 		if s.x.mutant == fenceBeforeClaim && got.For == ForClaim && got.Found && m.claim.there == 0 {
 			for n := range m.sinks {
-				out = append(out, ask{pending{kind: doFence, unasked: true, sink: uint8(n), seq: checkpoint.Seq(got.Entry.Lease() + 1), id: s.x.committableList(nil)}})
+				s.wait(pending{kind: doFence, unasked: true, sink: uint8(n), seq: checkpoint.Seq(got.Entry.Lease() + 1), id: s.x.committableList(nil)})
 			}
 		}
 	}
 	return out
 }
 
-func (s *step) commitUnasked(n int, c sink.Committable) Effect {
-	return ask{pending{kind: doCommit, unasked: true, sink: uint8(n), number: c.Checkpoint, id: s.x.committableList([]sink.Committable{c})}}
+func (s *step) commitUnasked(n int, c sink.Committable) {
+	s.wait(pending{kind: doCommit, unasked: true, sink: uint8(n), number: c.Checkpoint, id: s.x.committableList([]sink.Committable{c})})
 }
 
 // mutateEffect returns what is done in place of one effect.
@@ -154,9 +144,11 @@ func (s *step) mutateEffect(ev Event, e Effect) []Effect {
 		got, isGot := ev.(Got)
 		switch {
 		case s.x.mutant == claimNotListedAgain && e.For == ForClaim && isCreated && created.Result == CreateDone:
-			return []Effect{answerNow{Listed{For: ForClaim, Last: created.Seq}}}
+			s.soon = append(s.soon, Listed{For: ForClaim, Last: created.Seq})
+			return nil
 		case s.x.mutant == claimReadBack && e.For == ForClaim && isGot && got.Found && got.Seq == m.claim.there:
-			return []Effect{answerNow{Listed{For: ForClaim, Last: m.claim.there}}}
+			s.soon = append(s.soon, Listed{For: ForClaim, Last: m.claim.there})
+			return nil
 		}
 	case Create:
 		return s.mutateCreate(e)
@@ -171,7 +163,7 @@ func (s *step) mutateEffect(ev Event, e Effect) []Effect {
 		}
 	case Commit:
 		if q := m.sinks[e.Sink].queue; s.x.mutant == outOfOrder && len(q) > 1 {
-			return []Effect{s.commitUnasked(e.Sink, q[1]), e}
+			s.commitUnasked(e.Sink, q[1])
 		}
 	case Letters:
 		if s.x.mutant == lettersLost {
@@ -196,7 +188,6 @@ func (s *step) mutateCreate(e Create) []Effect {
 		}
 		return []Effect{e}
 	}
-	out := []Effect{e}
 	for i := range man.Sinks {
 		own := func(c sink.Committable) bool { return idOf(c) == id{man.Lease, man.Checkpoint} }
 		p := &man.Sinks[i].Pending
@@ -208,15 +199,15 @@ func (s *step) mutateCreate(e Create) []Effect {
 		case s.x.mutant == commitBeforePublish:
 			for _, c := range *p {
 				if own(c) {
-					out = append(out, s.commitUnasked(i, c))
+					s.commitUnasked(i, c)
 				}
 			}
 		}
 	}
 	if s.x.mutant == twoInFlight {
-		out = append(out, answerNow{Created{For: ForPublish, Seq: e.Seq, Result: CreateDone}})
+		s.soon = append(s.soon, Created{For: ForPublish, Seq: e.Seq, Result: CreateDone})
 	}
-	return out
+	return []Effect{e}
 }
 
 // holds reports whether a commit waits for its manifest.

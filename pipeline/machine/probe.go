@@ -100,7 +100,7 @@ func (m *Machine) onProbeGot(ev Got) {
 }
 
 // probed does what the own log says.
-func (m *Machine) probed(fenced bool) { //nolint:revive // flag-parameter: it is the answer, not a mode
+func (m *Machine) probed(fenced bool) {
 	p := m.probe
 	m.probe = probeState{}
 	switch {

@@ -21,8 +21,10 @@ import (
 // -rewrite, and commit it only if every changed line is understood.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		t.Helper()
 		s := &scenario{t: t, runs: map[int]*player{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
 			s.t, s.d = t, d
 			command, ok := s.commands()[d.Cmd]
 			if !ok {
@@ -74,7 +76,7 @@ func (s *scenario) start() string {
 	f := newFlow(s.t, cfg)
 	f.records = 12
 	if before := s.newest; before != nil {
-		f.log, f.targets, f.done, f.pos = before.log, before.flow.targets, before.flow.done, before.pos
+		f.log, f.targets, f.done, f.pos = before.log, before.targets, before.done, before.pos
 		f.segment = before.segment + 10
 	}
 	s.newest = &player{flow: f}
@@ -106,7 +108,7 @@ func (s *scenario) do() string {
 		if !s.d.HasArg("until") {
 			fmt.Fprintf(&out, "%s\n", printEffect(e))
 		}
-		for _, ev := range p.flow.do(e) {
+		for _, ev := range p.do(e) {
 			text := s.step(ev)
 			if !s.d.HasArg("until") {
 				out.WriteString(indent(text))
@@ -220,7 +222,7 @@ func (s *scenario) part() string {
 	if s.d.HasArg("idle") {
 		p.every = 0
 	}
-	ev := p.flow.part(cut, task).(PartDone)
+	ev := p.part(cut, task).(PartDone)
 	p.every = every
 	if n := int64(s.number("refused", 0)); n > 0 {
 		st := ev.Part.Stages
@@ -290,7 +292,7 @@ func (s *scenario) printLog() string {
 // targets: what the sinks hold, in order of effect.
 func (s *scenario) targets() string {
 	p := s.player()
-	return fmt.Sprintf("main: %s\ndead_letter: %s\n", strings.Join(p.flow.targets[0], " "), strings.Join(p.flow.targets[1], " "))
+	return fmt.Sprintf("main: %s\ndead_letter: %s\n", strings.Join(p.targets[0], " "), strings.Join(p.targets[1], " "))
 }
 
 // phase [run=N]: where the run is.
@@ -310,7 +312,7 @@ func (s *scenario) step(ev Event) string {
 		fmt.Fprintf(&out, "%s\n", printEffect(e))
 		switch e := e.(type) {
 		case Run:
-			p.flow.do(e)
+			p.do(e)
 		case SetTimer:
 			if e.Timer.Kind != TimerInterval && e.Timer.Kind != TimerDiscovery {
 				p.open = append(p.open, e)

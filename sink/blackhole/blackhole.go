@@ -38,7 +38,7 @@ func (p *Plugin) Counts() (rows, bytes int64) { return p.rows.Load(), p.bytes.Lo
 
 // Capabilities tells what the sink promises.
 func (p *Plugin) Capabilities() sink.Capabilities {
-	return sink.Capabilities{Form: sink.Direct, ExactlyOnce: true, DeadLetters: true, Visible: "never: rows are counted and forgotten"}
+	return sink.Capabilities{Form: sink.Direct, ExactlyOnce: true, DeadLetters: true, AnyColumns: true, Visible: "never: rows are counted and forgotten"}
 }
 
 // Inspect finds nothing: the sink takes any columns.

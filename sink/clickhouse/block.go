@@ -2,160 +2,237 @@ package clickhouse
 
 import (
 	"encoding/binary"
-	"sync/atomic"
+	"fmt"
+	"io"
 
+	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/ingestd/ingestd/record"
 )
 
-// blockColumn is one column of a native block, made of the columns of the unit's batches one after the other.
-// It implements ch-go's ColInput.
+// blockColumn is one column of a native block: the columns of the unit's batches one after the other.
 type blockColumn struct {
+	name   string
 	shape  *shape
 	chunks []*record.Column
-	rows   int
-	// sent is set when the first byte of data is encoded: from then on an error of the server can't be told from one in the
-	// midst of writing.
-	sent *atomic.Bool
 }
 
-var _ proto.ColInput = (*blockColumn)(nil)
-
-// Type returns the name of the type in the block.
-func (c *blockColumn) Type() proto.ColumnType { return proto.ColumnType(c.shape.wire) }
-
-// Rows returns the number of rows.
-func (c *blockColumn) Rows() int { return c.rows }
-
-// EncodeColumn appends the column to a buffer.
-func (c *blockColumn) EncodeColumn(b *proto.Buffer) {
-	c.sent.Store(true)
-	b.Buf = appendNative(b.Buf, c.shape, c.chunks)
+// block is the native block of a unit. It holds the batches' memory and makes its bytes as they are written.
+type block struct {
+	rows    int
+	columns []blockColumn
+	// number fills the provenance column; 0 leaves it out.
+	number uint64
 }
 
-// WriteColumn hands the column to a writer, memory of the batches where the bytes are the same.
-func (c *blockColumn) WriteColumn(w *proto.Writer) {
-	c.sent.Store(true)
-	if c.shape.layout == layoutCopy && !c.shape.typ.Nullable {
-		for _, chunk := range c.chunks {
-			if len(chunk.Fixed) > 0 {
-				w.ChainWrite(chunk.Fixed)
-			}
+// newBlock puts the batches of a unit together.
+func newBlock(data *unitData, batches []*record.Batch) (*block, error) {
+	b := &block{number: data.Block, rows: rowsOf(batches)}
+	for _, batch := range batches {
+		if len(batch.Cols) != len(data.Columns) {
+			return nil, fmt.Errorf("a batch has %d columns, the unit %d", len(batch.Cols), len(data.Columns))
 		}
-		return
 	}
-	w.ChainBuffer(func(b *proto.Buffer) { b.Buf = appendNative(b.Buf, c.shape, c.chunks) })
+	for i, wire := range data.Columns {
+		s, err := parseShape(wire.Type)
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", identifier(wire.Name), err)
+		}
+		col := blockColumn{name: wire.Name, shape: s}
+		for _, batch := range batches {
+			if !s.takes(&batch.Cols[i].Type) {
+				return nil, fmt.Errorf("column %s: %s can't be sent as %s", identifier(wire.Name), batch.Cols[i].Type.String(), wire.Type)
+			}
+			col.chunks = append(col.chunks, &batch.Cols[i])
+		}
+		b.columns = append(b.columns, col)
+	}
+	return b, nil
 }
 
-// constantColumn is the provenance column: one number in every row.
-type constantColumn struct {
-	value uint64
-	rows  int
+// encode writes the block in the server's native format. version is that of the protocol.
+func (b *block) encode(w *frameWriter, version int) error {
+	columns := len(b.columns)
+	if b.number != 0 {
+		columns++
+	}
+	w.buffer(func(buf *proto.Buffer) {
+		proto.BlockInfo{BucketNum: -1}.Encode(buf)
+		buf.PutInt(columns)
+		buf.PutInt(b.rows)
+	})
+	for i := range b.columns {
+		c := &b.columns[i]
+		w.columnStart(c.name, c.shape.wire, version)
+		w.native(c.shape, c.chunks)
+	}
+	if b.number != 0 {
+		w.columnStart(provenanceColumn, "UInt64", version)
+		for range b.rows {
+			w.buf = binary.LittleEndian.AppendUint64(w.buf, b.number)
+			w.spill()
+		}
+	}
+	return w.flush()
 }
 
-var _ proto.ColInput = (*constantColumn)(nil)
+// frameBytes is how much of a block is compressed at a time, as the server's own client does.
+const frameBytes = 1 << 20
 
-// Type returns UInt64.
-func (c *constantColumn) Type() proto.ColumnType { return proto.ColumnTypeUInt64 }
+// frameWriter writes a block's bytes in frames, compressed or not. The first error stays.
+type frameWriter struct {
+	to  io.Writer
+	zip *compress.Writer // nil sends the bytes as they are
+	buf []byte
+	err error
+}
 
-// Rows returns the number of rows.
-func (c *constantColumn) Rows() int { return c.rows }
+func newFrameWriter(to io.Writer, compression string) *frameWriter {
+	w := &frameWriter{to: to}
+	switch compression {
+	case compressionZSTD:
+		w.zip = compress.NewWriter(compress.LevelZero, compress.ZSTD)
+	case compressionLZ4:
+		w.zip = compress.NewWriter(compress.LevelZero, compress.LZ4)
+	}
+	return w
+}
 
-// EncodeColumn appends the column to a buffer.
-func (c *constantColumn) EncodeColumn(b *proto.Buffer) {
-	for range c.rows {
-		b.Buf = binary.LittleEndian.AppendUint64(b.Buf, c.value)
+// buffer lets f append to the frame.
+func (w *frameWriter) buffer(f func(*proto.Buffer)) {
+	b := proto.Buffer{Buf: w.buf}
+	f(&b)
+	w.buf = b.Buf
+}
+
+// columnStart writes a column's name and type.
+func (w *frameWriter) columnStart(name, typ string, version int) {
+	w.buffer(func(b *proto.Buffer) {
+		b.PutString(name)
+		b.PutString(typ)
+		if proto.FeatureCustomSerialization.In(version) {
+			b.PutBool(false) // the type's own serialization
+		}
+	})
+}
+
+// spill writes the frame when it is full.
+func (w *frameWriter) spill() {
+	if len(w.buf) >= frameBytes {
+		w.err = w.flush()
 	}
 }
 
-// WriteColumn hands the column to a writer.
-func (c *constantColumn) WriteColumn(w *proto.Writer) { w.ChainBuffer(c.EncodeColumn) }
+// flush writes the frame, and returns the first error of all.
+func (w *frameWriter) flush() error {
+	if w.err != nil || len(w.buf) == 0 {
+		w.buf = w.buf[:0]
+		return w.err
+	}
+	out := w.buf
+	if w.zip != nil {
+		if w.err = w.zip.Compress(w.buf); w.err != nil {
+			return w.err
+		}
+		out = w.zip.Data
+	}
+	_, w.err = w.to.Write(out)
+	w.buf = w.buf[:0]
+	return w.err
+}
 
-// appendNative appends the values of all chunks as one column in the server's native format. Integers there are little
-// endian, as in a record's column.
-func appendNative(dst []byte, s *shape, chunks []*record.Column) []byte {
+// native writes the values of all chunks as one column. Integers are little endian there, as in a record's column.
+func (w *frameWriter) native(s *shape, chunks []*record.Column) {
 	if s.typ.Nullable {
 		for _, c := range chunks {
-			dst = appendNullMap(dst, c)
+			w.nullMap(c)
 		}
 	}
-	switch s.layout {
-	case layoutCopy:
-		for _, c := range chunks {
-			dst = append(dst, c.Fixed...)
-		}
-	case layoutLow1:
-		dst = appendLow(dst, chunks, 2, 1)
-	case layoutLow2:
-		dst = appendLow(dst, chunks, 4, 2)
-	case layoutLow4:
-		dst = appendLow(dst, chunks, 8, 4)
-	case layoutUUID:
-		for _, c := range chunks {
-			dst = appendUUIDs(dst, c.Fixed)
-		}
-	case layoutString:
-		for _, c := range chunks {
-			dst = appendStrings(dst, c)
-		}
-	case layoutList:
-		dst = appendLists(dst, s, chunks)
+	if s.layout == layoutList {
+		w.lists(s, chunks)
+		return
 	}
-	return dst
-}
-
-// appendNullMap writes one byte for each row; a column that has no nulls has zeros.
-func appendNullMap(dst []byte, c *record.Column) []byte {
-	if c.Type.Nullable {
-		return append(dst, c.Nulls...)
-	}
-	return append(dst, make([]byte, c.Len())...)
-}
-
-// appendLow writes the lowest bytes of each integer. That it fits was checked when the row was taken.
-func appendLow(dst []byte, chunks []*record.Column, width, keep int) []byte {
 	for _, c := range chunks {
-		for i := 0; i < len(c.Fixed); i += width {
-			dst = append(dst, c.Fixed[i:i+keep]...)
+		switch s.layout {
+		case layoutCopy:
+			w.bytes(c.Fixed)
+		case layoutLow1:
+			w.low(c.Fixed, 2, 1)
+		case layoutLow2:
+			w.low(c.Fixed, 4, 2)
+		case layoutLow4:
+			w.low(c.Fixed, 8, 4)
+		case layoutUUID:
+			w.uuids(c.Fixed)
+		case layoutString:
+			w.strings(c)
+		case layoutList: // above
 		}
 	}
-	return dst
 }
 
-// appendUUIDs turns around both halves: the server holds a UUID as two little-endian integers.
-func appendUUIDs(dst, fixed []byte) []byte {
+// bytes writes memory of a batch, a frame at a time.
+func (w *frameWriter) bytes(b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), frameBytes-min(len(w.buf), frameBytes-1))
+		w.buf = append(w.buf, b[:n]...)
+		b = b[n:]
+		w.spill()
+	}
+}
+
+// nullMap writes one byte for each row; a column that has no nulls has zeros.
+func (w *frameWriter) nullMap(c *record.Column) {
+	if c.Type.Nullable {
+		w.bytes(c.Nulls)
+		return
+	}
+	w.bytes(make([]byte, c.Len()))
+}
+
+// low writes the lowest bytes of each integer. That it fits was checked when the row was taken.
+func (w *frameWriter) low(fixed []byte, width, keep int) {
+	for i := 0; i < len(fixed); i += width {
+		w.buf = append(w.buf, fixed[i:i+keep]...)
+		w.spill()
+	}
+}
+
+// uuids turns around both halves: the server holds a UUID as two little-endian integers.
+func (w *frameWriter) uuids(fixed []byte) {
 	const half = 8
 	for i := 0; i < len(fixed); i += half {
-		dst = binary.LittleEndian.AppendUint64(dst, binary.BigEndian.Uint64(fixed[i:]))
+		w.buf = binary.LittleEndian.AppendUint64(w.buf, binary.BigEndian.Uint64(fixed[i:]))
+		w.spill()
 	}
-	return dst
 }
 
-func appendStrings(dst []byte, c *record.Column) []byte {
+func (w *frameWriter) strings(c *record.Column) {
 	for i := range c.Len() {
 		value := c.BytesAt(i)
-		dst = binary.AppendUvarint(dst, uint64(len(value)))
-		dst = append(dst, value...)
+		w.buf = binary.AppendUvarint(w.buf, uint64(len(value)))
+		w.buf = append(w.buf, value...)
+		w.spill()
 	}
-	return dst
 }
 
-// appendLists writes where each list ends, counted over all chunks, and then the elements.
-func appendLists(dst []byte, s *shape, chunks []*record.Column) []byte {
+// lists writes where each list ends, counted over all chunks, and then the elements.
+func (w *frameWriter) lists(s *shape, chunks []*record.Column) {
 	var base uint64
 	keys := make([]*record.Column, 0, len(chunks))
 	elems := make([]*record.Column, 0, len(chunks))
 	for _, c := range chunks {
 		for _, end := range c.Off[1:] {
-			dst = binary.LittleEndian.AppendUint64(dst, base+uint64(end))
+			w.buf = binary.LittleEndian.AppendUint64(w.buf, base+uint64(end))
+			w.spill()
 		}
 		base += uint64(c.Elem.Len())
 		keys = append(keys, c.Key)
 		elems = append(elems, c.Elem)
 	}
 	if s.key != nil {
-		dst = appendNative(dst, s.key, keys)
+		w.native(s.key, keys)
 	}
-	return appendNative(dst, s.elem, elems)
+	w.native(s.elem, elems)
 }

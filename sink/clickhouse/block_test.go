@@ -2,9 +2,9 @@ package clickhouse
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"slices"
-	"sync/atomic"
+	"io"
 	"testing"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -28,8 +28,8 @@ func chunks(t *testing.T, typ string, parts ...func(c *record.Column)) (*shape, 
 	return s, list
 }
 
-// Goal: what is sent is what ch-go's own columns read from it. Method: encode columns of several chunks, both ways in which
-// ch-go takes them, and decode them with ch-go.
+// Goal: what is sent is what ch-go's own columns read from it. Method: encode columns of several chunks and decode them with
+// ch-go.
 func TestBlock_chGoReadsWhatIsSent(t *testing.T) {
 	put := func(v ...int64) func(*record.Column) {
 		return func(c *record.Column) {
@@ -73,26 +73,18 @@ func TestBlock_chGoReadsWhatIsSent(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.typ, func(t *testing.T) {
 			s, cols := chunks(t, c.typ, c.parts...)
-			col := &blockColumn{shape: s, chunks: cols, sent: new(atomic.Bool)}
-			for _, chunk := range cols {
-				col.rows += chunk.Len()
-			}
-			var buf proto.Buffer
-			col.EncodeColumn(&buf)
 			var wire bytes.Buffer
-			w := proto.NewWriter(&wire, new(proto.Buffer))
-			col.WriteColumn(w)
-			if _, err := w.Flush(); err != nil {
+			w := newFrameWriter(&wire, compressionNone)
+			w.native(s, cols)
+			if err := w.flush(); err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(buf.Buf, wire.Bytes()) {
-				t.Errorf("the two encodings differ: %x and %x", buf.Buf, wire.Bytes())
-			}
-			if !col.sent.Load() {
-				t.Error("it is not noted that data were asked for")
+			rows := 0
+			for _, chunk := range cols {
+				rows += chunk.Len()
 			}
 			r := proto.NewReader(&wire)
-			if err := c.col.DecodeColumn(r, col.rows); err != nil {
+			if err := c.col.DecodeColumn(r, rows); err != nil {
 				t.Fatal(err)
 			}
 			if got := rowsText(c.col); got != c.want {
@@ -140,7 +132,12 @@ func TestBlock_nullsOfOneSide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := appendNative(nil, nullable, plain), []byte{0, 0, 1, 2}; !bytes.Equal(got, want) {
+	native := func(s *shape, cols []*record.Column) []byte {
+		w := newFrameWriter(io.Discard, compressionNone)
+		w.native(s, cols)
+		return w.buf
+	}
+	if got, want := native(nullable, plain), []byte{0, 0, 1, 2}; !bytes.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	_, without := chunks(t, "Nullable(UInt8)", func(c *record.Column) { c.AppendInt(1) })
@@ -148,48 +145,98 @@ func TestBlock_nullsOfOneSide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := appendNative(nil, bare, without), []byte{1}; !bytes.Equal(got, want) {
+	if got, want := native(bare, without), []byte{1}; !bytes.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-func TestBlock_inputOfAUnit(t *testing.T) {
-	schema := &record.Schema{Fields: []record.Field{{Name: "a", Type: record.Type{Kind: record.Uint8}}}}
+// testBlock is a unit of two equal batches of one column.
+func testBlock(t testing.TB, rows int) *block {
+	t.Helper()
+	schema := &record.Schema{Fields: []record.Field{{Name: "a", Type: record.Type{Kind: record.String}}}}
 	b := record.NewBatch(schema)
-	for i := range 3 {
-		b.Cols[0].AppendInt(int64(i))
+	for i := range rows {
+		b.Cols[0].AppendString(fmt.Sprint("value ", i))
 		b.AppendMeta(record.RowMeta{})
 	}
-	data := &unitData{Block: 77, Columns: []wireColumn{{"a", "UInt8"}}}
-	input, sent, err := buildInput(data, []*record.Batch{b, b})
+	made, err := newBlock(&unitData{Block: 77, Columns: []wireColumn{{"a", "String"}}}, []*record.Batch{b, b})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, c := range input {
-		names = append(names, fmt.Sprint(c.Name, c.Data.Type(), c.Data.Rows()))
+	return made
+}
+
+// A block of many frames is one block to ch-go, with the number in every row, whatever the compression.
+func TestBlock_framesAreOneBlock(t *testing.T) {
+	const rows = 150_000
+	for _, compression := range []string{compressionNone, compressionLZ4, compressionZSTD} {
+		var wire bytes.Buffer
+		if err := testBlock(t, rows).encode(newFrameWriter(&wire, compression), proto.Version); err != nil {
+			t.Fatal(err)
+		}
+		r := proto.NewReader(&wire)
+		if compression != compressionNone {
+			r.EnableCompression()
+		}
+		var text proto.ColStr
+		var numbers proto.ColUInt64
+		var b proto.Block
+		results := proto.Results{{Name: "a", Data: &text}, {Name: provenanceColumn, Data: &numbers}}
+		if err := b.DecodeBlock(r, proto.Version, results); err != nil {
+			t.Fatalf("%s: %v", compression, err)
+		}
+		if b.Rows != 2*rows || text.Rows() != 2*rows || text.Row(rows-1) != text.Row(2*rows-1) || text.Row(5) != "value 5" {
+			t.Errorf("%s: got %d rows, the last %q", compression, text.Rows(), text.Row(text.Rows()-1))
+		}
+		for i, n := range numbers {
+			if n != 77 {
+				t.Fatalf("%s: row %d has number %d, want 77", compression, i, n)
+			}
+		}
+		if _, err := r.ReadByte(); err == nil {
+			t.Errorf("%s: bytes are left after the block", compression)
+		}
 	}
-	if want := []string{"aUInt86", "_ingestd_blockUInt646"}; !slices.Equal(names, want) {
-		t.Errorf("got %v, want %v", names, want)
+}
+
+// A broken connection is noticed, and nothing more is written.
+func TestBlock_firstErrorStays(t *testing.T) {
+	broken := errors.New("broken")
+	writes := 0
+	w := newFrameWriter(writerFunc(func([]byte) (int, error) {
+		writes++
+		return 0, broken
+	}), compressionLZ4)
+	if err := testBlock(t, 200_000).encode(w, proto.Version); !errors.Is(err, broken) || writes != 1 {
+		t.Errorf("got %v after %d writes, want the error of the first", err, writes)
 	}
-	if sent.Load() {
-		t.Error("nothing was sent yet")
-	}
-	data.Columns[0].Type = "UInt16"
-	if _, _, err := buildInput(data, []*record.Batch{b}); err == nil {
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestBlock_unitThatDoesNotFitItsColumns(t *testing.T) {
+	schema := &record.Schema{Fields: []record.Field{{Name: "a", Type: record.Type{Kind: record.Uint8}}}}
+	b := record.NewBatch(schema)
+	data := &unitData{Columns: []wireColumn{{"a", "UInt16"}}}
+	if _, err := newBlock(data, []*record.Batch{b}); err == nil {
 		t.Error("a column of another type is sent")
 	}
-	data.Columns = append(data.Columns, wireColumn{"b", "UInt8"})
-	if _, _, err := buildInput(data, []*record.Batch{b}); err == nil {
+	data.Columns = []wireColumn{{"a", "UInt8"}, {"b", "UInt8"}}
+	if _, err := newBlock(data, []*record.Batch{b}); err == nil {
 		t.Error("a batch with fewer columns is sent")
+	}
+	data.Columns = []wireColumn{{"a", "Point"}}
+	if _, err := newBlock(data, []*record.Batch{b}); err == nil {
+		t.Error("a type that is not known is sent")
 	}
 }
 
 func BenchmarkBlock_encode(b *testing.B) {
 	const rows = 100_000
-	types := []string{"UInt64", "DateTime64(3)", "String", "String", "Float64", "UInt32"}
-	var input proto.Input
-	for _, name := range types {
+	made := &block{rows: rows, number: 1}
+	for _, name := range []string{"UInt64", "DateTime64(3)", "String", "String", "Float64", "UInt32"} {
 		s, err := parseShape(name)
 		if err != nil {
 			b.Fatal(err)
@@ -202,16 +249,16 @@ func BenchmarkBlock_encode(b *testing.B) {
 				c.AppendInt(int64(i))
 			}
 		}
-		input = append(input, proto.InputColumn{Name: name, Data: &blockColumn{shape: s, chunks: []*record.Column{&c}, rows: rows, sent: new(atomic.Bool)}})
+		made.columns = append(made.columns, blockColumn{name: name, shape: s, chunks: []*record.Column{&c}})
 	}
-	var buf proto.Buffer
-	for b.Loop() {
-		buf.Reset()
-		block := proto.Block{Columns: len(input), Rows: rows}
-		if err := block.EncodeBlock(&buf, proto.Version, input); err != nil {
-			b.Fatal(err)
-		}
+	for _, compression := range []string{compressionNone, compressionLZ4, compressionZSTD} {
+		b.Run(compression, func(b *testing.B) {
+			for b.Loop() {
+				if err := made.encode(newFrameWriter(io.Discard, compression), proto.Version); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
-	b.SetBytes(int64(len(buf.Buf)))
 }

@@ -81,11 +81,19 @@ const (
 	codeSizesOfArraysDontMatch = 190
 )
 
-// classify says what an insert's error leaves known. sent is whether any of the block's data were handed to the connection.
+// progress is how far an insert had come when its error was made.
+type progress uint8
+
+const (
+	beforeData progress = iota // no byte of the block was sent
+	withData
+)
+
+// classify says what an insert's error leaves known.
 //
 // An exception that came whole, before data were sent, ends the statement before it could write. Everything else, an
 // exception in the midst of the data, a cut connection, a timeout, leaves the outcome open.
-func classify(err error, sent bool) class {
+func classify(err error, at progress) class {
 	var e *ch.Exception
 	if !errors.As(err, &e) {
 		return classUnknown
@@ -99,16 +107,22 @@ func classify(err error, sent bool) class {
 	if e.Code == codeTooManyParts && strings.Contains(e.Message, "max_partitions_per_insert_block") {
 		return classWide
 	}
-	if mayRefuseRow(int(e.Code)) && sent {
+	if mayRefuseRow(int(e.Code)) && at == withData {
 		return classRefused
 	}
-	if sent {
+	if at == withData {
 		return classUnknown
 	}
 	if aboutSchema(int(e.Code)) {
 		return classSchema
 	}
 	return classNothing
+}
+
+// isException reports whether an error is the server's own, which came whole.
+func isException(err error) bool {
+	_, ok := errors.AsType[*ch.Exception](err)
+	return ok
 }
 
 // mayRefuseRow reports whether a code can come from the values of a row: a CHECK constraint, or an expression of a DEFAULT or

@@ -21,36 +21,36 @@ func TestClassify_whatAnInsertsErrorLeavesKnown(t *testing.T) {
 	cases := []struct {
 		why  string
 		err  error
-		sent bool
+		at   progress
 		want class
 	}{
-		{"the connection broke: the block may be on its way", io.ErrUnexpectedEOF, true, classUnknown},
-		{"the connection broke before the data: the statement may still run and get its data from the socket", io.ErrUnexpectedEOF, false, classUnknown},
-		{"the time is over: the server goes on", context.DeadlineExceeded, true, classUnknown},
-		{"the call was given up: the server goes on", context.Canceled, false, classUnknown},
-		{"an attempt of this name is running", exception(216, "Query with id = … is already running"), false, classUnknown},
-		{"memory is short after data were sent: parts may be there", exception(241, "Memory limit exceeded"), true, classUnknown},
-		{"memory is short before data were sent: the statement is over", exception(241, "Memory limit exceeded"), false, classNothing},
-		{"the query was killed in the midst of the data", exception(394, "Query was cancelled"), true, classUnknown},
-		{"the disk is full: some partitions may be there", exception(243, "Cannot reserve"), true, classUnknown},
-		{"the server ends, and had no data", exception(236, "The server is shutting down"), false, classNothing},
-		{"the server ends with the data", exception(236, "The server is shutting down"), true, classUnknown},
-		{"the user may not insert", exception(497, "Not enough privileges"), false, classNothing},
-		{"the fence, as the first rows come", exception(395, fenceMarker+": while executing"), true, classFenced},
-		{"the fence, before rows come", exception(395, fenceMarker), false, classFenced},
-		{"a throwIf of the table's own", exception(395, "no such customer"), true, classRefused},
-		{"a throwIf that no row can cause", exception(395, "no such customer"), false, classNothing},
-		{"a constraint", exception(469, "Constraint `c` is violated at row 3."), true, classRefused},
-		{"a default expression that can't read a text", exception(6, "Cannot parse string"), true, classRefused},
-		{"too many partitions of the block", exception(252, "Too many partitions for single INSERT block. The limit is controlled by 'max_partitions_per_insert_block'"), true, classWide},
-		{"merges are behind", exception(252, "Too many parts (300). Merges are processing significantly slower than inserts"), false, classNothing},
-		{"merges are behind, and data were sent", exception(252, "Too many parts (300)"), true, classUnknown},
-		{"a column is gone", exception(16, "No such column x"), false, classSchema},
-		{"a column became MATERIALIZED", exception(44, "Cannot insert column x"), false, classSchema},
-		{"the table is gone", exception(60, "Table db.t does not exist"), false, classSchema},
+		{"the connection broke: the block may be on its way", io.ErrUnexpectedEOF, withData, classUnknown},
+		{"the connection broke before the data: the statement may still run and get its data from the socket", io.ErrUnexpectedEOF, beforeData, classUnknown},
+		{"the time is over: the server goes on", context.DeadlineExceeded, withData, classUnknown},
+		{"the call was given up: the server goes on", context.Canceled, beforeData, classUnknown},
+		{"an attempt of this name is running", exception(216, "Query with id = … is already running"), beforeData, classUnknown},
+		{"memory is short after data were sent: parts may be there", exception(241, "Memory limit exceeded"), withData, classUnknown},
+		{"memory is short before data were sent: the statement is over", exception(241, "Memory limit exceeded"), beforeData, classNothing},
+		{"the query was killed in the midst of the data", exception(394, "Query was cancelled"), withData, classUnknown},
+		{"the disk is full: some partitions may be there", exception(243, "Cannot reserve"), withData, classUnknown},
+		{"the server ends, and had no data", exception(236, "The server is shutting down"), beforeData, classNothing},
+		{"the server ends with the data", exception(236, "The server is shutting down"), withData, classUnknown},
+		{"the user may not insert", exception(497, "Not enough privileges"), beforeData, classNothing},
+		{"the fence, as the first rows come", exception(395, fenceMarker+": while executing"), withData, classFenced},
+		{"the fence, before rows come", exception(395, fenceMarker), beforeData, classFenced},
+		{"a throwIf of the table's own", exception(395, "no such customer"), withData, classRefused},
+		{"a throwIf that no row can cause", exception(395, "no such customer"), beforeData, classNothing},
+		{"a constraint", exception(469, "Constraint `c` is violated at row 3."), withData, classRefused},
+		{"a default expression that can't read a text", exception(6, "Cannot parse string"), withData, classRefused},
+		{"too many partitions of the block", exception(252, "Too many partitions for single INSERT block. The limit is controlled by 'max_partitions_per_insert_block'"), withData, classWide},
+		{"merges are behind", exception(252, "Too many parts (300). Merges are processing significantly slower than inserts"), beforeData, classNothing},
+		{"merges are behind, and data were sent", exception(252, "Too many parts (300)"), withData, classUnknown},
+		{"a column is gone", exception(16, "No such column x"), beforeData, classSchema},
+		{"a column became MATERIALIZED", exception(44, "Cannot insert column x"), beforeData, classSchema},
+		{"the table is gone", exception(60, "Table db.t does not exist"), beforeData, classSchema},
 	}
 	for _, c := range cases {
-		if got := classify(c.err, c.sent); got != c.want {
+		if got := classify(c.err, c.at); got != c.want {
 			t.Errorf("%s: got %d, want %d", c.why, got, c.want)
 		}
 	}

@@ -61,10 +61,16 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		Ledger: "the column " + provenanceColumn + " of the table, asked after every older insert is fenced and killed",
 		Fence:  "a row in " + fenceTable + " that every insert reads when it starts",
 		Expiry: "none: a block can be inserted days later", ExactlyOnce: true, DeadLetters: true,
-		Visible: "rows appear after their checkpoint is published, partition by partition of a block, each partition at once",
-		// The segments' rows, the block made of them, and its compressed form.
-		CommitBytes: 3 * int64(p.settings.UnitBytes),
+		Visible:     "rows appear after their checkpoint is published, partition by partition of a block, each partition at once",
+		CommitBytes: commitBytes(&p.settings),
 	}
+}
+
+// commitBytes is the memory of one commit: the rows of a unit, their provenance, the segment that is being read, stored and
+// decompressed, and the frames that are being sent.
+func commitBytes(s *Settings) int64 {
+	const perRow, frames = 100, 4 * frameBytes
+	return int64(s.UnitBytes) + perRow*s.UnitRows + 2*int64(s.Segment) + frames
 }
 
 // Open connects, makes the two tables of ingestd if they are missing, and registers the pipeline's number.
@@ -117,14 +123,15 @@ func (p *Plugin) insertSettings(ctx context.Context, c *conn) ([]ch.Setting, err
 
 // Sink is an open sink of one run. It implements sink.Sink.
 type Sink struct {
-	settings *Settings
-	dialer   *dialer
-	env      sink.Env
-	server   server // that new units belong to
-	nonce    string // of the run, in its fence rows
-	extra    []ch.Setting
-	number   uint64 // registered for this store, pipeline, lane and sink
-	counter  counter
+	settings  *Settings
+	dialer    *dialer
+	env       sink.Env
+	server    server // that new units belong to
+	nonce     string // of the run, in its fence rows
+	extra     []ch.Setting
+	number    uint64 // registered for this store, pipeline, lane and sink
+	counter   counter
+	committer *committer // once it was asked for
 
 	mu struct {
 		sync.Mutex
@@ -225,10 +232,18 @@ func (s *Sink) Restore(ctx context.Context, state []byte, _ []sink.Committable) 
 func (s *Sink) tableName() tableName { return tableName{s.settings.Database, s.settings.Table} }
 
 // Committer returns the run's committer.
-func (s *Sink) Committer() sink.Committer { return newCommitter(s) }
+func (s *Sink) Committer() sink.Committer {
+	s.committer = newCommitter(s)
+	return s.committer
+}
 
-// Close has nothing to release: the committer's connection ends with it.
-func (s *Sink) Close() error { return nil }
+// Close ends the committer's connection.
+func (s *Sink) Close() error {
+	if s.committer != nil {
+		s.committer.close()
+	}
+	return nil
+}
 
 // table is what was last read of the target.
 func (s *Sink) table() *table {

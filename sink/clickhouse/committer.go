@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/internal/inject"
@@ -20,7 +19,9 @@ import (
 // committer inserts units. It implements sink.Committer.
 type committer struct {
 	sink *Sink
+	// conn is kept from one commit to the next; Close of the sink, on another goroutine, closes what last holds.
 	conn *conn
+	last atomic.Pointer[conn]
 	// fences has what this run did on each server: nearly always one.
 	fences []*fence
 	// sent is the highest unit of this run that was sent. Units are committed in order, so one above it was never sent.
@@ -56,9 +57,14 @@ func (c *committer) connect(ctx context.Context, want server) (*conn, error) {
 	}
 	c.conn.close()
 	var err error
-	c.conn, err = c.sink.dialer.to(ctx, want)
+	if c.conn, err = c.sink.dialer.to(ctx, want); err == nil {
+		c.last.Store(c.conn)
+	}
 	return c.conn, err
 }
+
+// close ends the connection. A commit under way fails by it.
+func (c *committer) close() { c.last.Load().close() }
 
 // Fence writes this run's first fence row on the server of new units and ends the inserts of older runs.
 func (c *committer) Fence(ctx context.Context) error {
@@ -193,7 +199,7 @@ func (c *committer) attempt(ctx context.Context, a *attempt) (sink.Outcome, []si
 		table: c.sink.tableName(), columns: a.data.Columns, block: a.data.Block, fence: a.fence.row, id: c.sink.env.Identity,
 		partitionKey: c.sink.table().partitionKey, missingOnly: !a.first && a.data.Block != 0,
 	}
-	input, sent, err := buildInput(a.data, a.batches)
+	block, err := newBlock(a.data, a.batches)
 	if err != nil {
 		return a.nothing(), nil, fault.E("", fault.Misconfigured, err)
 	}
@@ -205,17 +211,14 @@ func (c *committer) attempt(ctx context.Context, a *attempt) (sink.Outcome, []si
 	inject.Point(inject.BeforeInsert)
 	insertCtx, cancel := context.WithTimeout(ctx, c.sink.settings.InsertTimeout)
 	defer cancel()
-	err = a.conn.client.Do(insertCtx, ch.Query{
-		Body: in.statement(), QueryID: queryID(in.id, in.fence.lease, a.unit, in.fence.attempt), Input: input, Settings: c.settingsFor(name),
+	at, err := a.conn.insert(insertCtx, insertQuery{
+		body: in.statement(), id: queryID(in.id, in.fence.lease, a.unit, in.fence.attempt), settings: c.settingsFor(name), block: block,
 	})
 	if err == nil {
 		a.fence.dirty = false
 		return sink.Committed, nil, nil
 	}
-	if sent.Load() {
-		a.conn.close() // the server may still be reading what was sent
-	}
-	is := classify(err, sent.Load())
+	is := classify(err, at)
 	if is == classNothing || is == classSchema {
 		c.sent = before
 	}
@@ -277,36 +280,8 @@ func (c *committer) schemaChanged(ctx context.Context, a *attempt, cause error) 
 				"ALTER TABLE "+t.name.String()+" ADD COLUMN "+identifier(w.Name)+" "+w.Type)
 		}
 	}
+	if e, ok := errors.AsType[*ch.Exception](cause); ok && (int(e.Code) == codeUnknownTable || int(e.Code) == codeUnknownDatabase) {
+		return fault.E("", fault.Transient, cause) // it was the fence's table, which the next attempt makes again
+	}
 	return cause
-}
-
-// buildInput makes the native block of a unit. sent becomes true when its data are asked for.
-func buildInput(data *unitData, batches []*record.Batch) (proto.Input, *atomic.Bool, error) {
-	sent := new(atomic.Bool)
-	rows := 0
-	for _, b := range batches {
-		if len(b.Cols) != len(data.Columns) {
-			return nil, nil, fmt.Errorf("a batch has %d columns, the unit %d", len(b.Cols), len(data.Columns))
-		}
-		rows += b.Rows
-	}
-	input := make(proto.Input, 0, len(data.Columns)+1)
-	for i, wire := range data.Columns {
-		s, err := parseShape(wire.Type)
-		if err != nil {
-			return nil, nil, fmt.Errorf("column %s: %w", identifier(wire.Name), err)
-		}
-		col := &blockColumn{shape: s, rows: rows, sent: sent}
-		for _, b := range batches {
-			if !s.takes(&b.Cols[i].Type) {
-				return nil, nil, fmt.Errorf("column %s: %s can't be sent as %s", identifier(wire.Name), b.Cols[i].Type.String(), wire.Type)
-			}
-			col.chunks = append(col.chunks, &b.Cols[i])
-		}
-		input = append(input, proto.InputColumn{Name: wire.Name, Data: col})
-	}
-	if data.Block != 0 {
-		input = append(input, proto.InputColumn{Name: provenanceColumn, Data: &constantColumn{value: data.Block, rows: rows}})
-	}
-	return input, sent, nil
 }

@@ -114,7 +114,7 @@ func (i *inspector) engine() {
 }
 
 // quotedText is a text in quotes within a definition.
-var quotedText = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|` + "`(?:[^`\\\\]|\\\\.)*`") //nolint:gochecknoglobals // compiled once
+var quotedText = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|` + "`(?:[^`\\\\]|\\\\.)*`")
 
 func (i *inspector) ttl() {
 	definition := quotedText.ReplaceAllString(i.table.engineFull, "''")
@@ -296,8 +296,7 @@ func (i *inspector) grants(ctx context.Context) error {
 	for _, g := range needed {
 		granted, err := i.conn.granted(ctx, g.right, g.on)
 		if err != nil {
-			var e *ch.Exception
-			if errors.As(err, &e) { // an older server: the first insert will tell
+			if e, ok := errors.AsType[*ch.Exception](err); ok { // an older server: the first insert will tell
 				i.add(sink.Note, "", "CHECK GRANT %s ON %s: %s", g.right, g.on, e.Message)
 				return nil
 			}

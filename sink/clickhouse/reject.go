@@ -36,6 +36,9 @@ func (c *committer) refused(ctx context.Context, a *attempt, cause error) (sink.
 	}
 	f := finder{sink: c.sink, conn: conn, data: a.data, batches: a.batches}
 	bad, err := f.find(ctx)
+	if f.conn != conn {
+		f.conn.close()
+	}
 	if err != nil {
 		return sink.Retry, nil, fmt.Errorf("%w (looking for the refused rows: %w)", cause, err)
 	}
@@ -116,7 +119,7 @@ func (f *finder) connect(ctx context.Context) error {
 	}
 	c, err := f.sink.dialer.to(ctx, f.data.Server)
 	if err == nil {
-		f.conn.client = c.client
+		f.conn = c
 	}
 	return err
 }
@@ -176,7 +179,7 @@ func (f *finder) search(ctx context.Context, name tableName) ([]badRow, error) {
 }
 
 // violatedAt finds the row number in the message of a violated constraint; it counts from 1 in the block.
-var violatedAt = regexp.MustCompile(`is violated at row (\d+)\.`) //nolint:gochecknoglobals // compiled once
+var violatedAt = regexp.MustCompile(`is violated at row (\d+)\.`)
 
 // try inserts rows into the throw-away table. reason is the server's refusal, "" if it takes them; hint is the row that the
 // message names, or -1.
@@ -185,7 +188,7 @@ func (f *finder) try(ctx context.Context, name tableName, s span) (reason string
 		return "", -1, err
 	}
 	data := unitData{Columns: f.data.Columns}
-	input, _, err := buildInput(&data, part(f.batches, s))
+	block, err := newBlock(&data, part(f.batches, s))
 	if err != nil {
 		return "", -1, err
 	}
@@ -193,11 +196,10 @@ func (f *finder) try(ctx context.Context, name tableName, s span) (reason string
 	ctx, cancel := context.WithTimeout(ctx, f.sink.settings.InsertTimeout)
 	defer cancel()
 	settings := append(slices.Clone(f.sink.extra), ch.Setting{Key: "max_partitions_per_insert_block", Value: "0"})
-	err = f.conn.client.Do(ctx, ch.Query{Body: in.plain(), Input: input, Settings: settings})
+	_, err = f.conn.insert(ctx, insertQuery{body: in.plain(), settings: settings, block: block})
 	if err == nil {
 		return "", -1, nil
 	}
-	f.conn.close()
 	var e *ch.Exception
 	if !errors.As(err, &e) || !mayRefuseRow(int(e.Code)) {
 		return "", -1, err

@@ -21,6 +21,9 @@ type server struct {
 	UUID string `json:"uuid,omitempty"` // "" when the server has none
 }
 
+// clientName is what the server shows of this client.
+const clientName = "ingestd"
+
 // noUUID is what a server without a UUID of its own answers.
 const noUUID = "00000000-0000-0000-0000-000000000000"
 
@@ -53,8 +56,13 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // conn is one connection. It is used by one goroutine at a time.
 type conn struct {
 	client *ch.Client
-	addr   string
-	server server
+	// raw is the client's connection: between its queries an insert uses it by itself.
+	raw net.Conn
+	// version is that of the protocol, as both sides know it.
+	version     int
+	compression string
+	addr        string
+	server      server
 	// start is when the server's process began, seconds since 1970 by its own clock, give or take one.
 	start   int64
 	timeout time.Duration // of a query
@@ -80,7 +88,7 @@ func (d *dialer) dial(ctx context.Context, addr string) (*conn, error) {
 	}
 	client, err := ch.Connect(ctx, raw, ch.Options{
 		Database: d.settings.Database, User: d.settings.User,
-		Password: d.settings.Password.Reveal(), Compression: compression, ClientName: "ingestd",
+		Password: d.settings.Password.Reveal(), Compression: compression, ClientName: clientName,
 		HandshakeTimeout: d.settings.DialTimeout, Settings: lookSettings(),
 		// A packet may be late; the context of each call says how late.
 		ReadTimeout: ch.NoTimeout,
@@ -89,7 +97,10 @@ func (d *dialer) dial(ctx context.Context, addr string) (*conn, error) {
 		_ = raw.Close() //nolint:errcheck // the connection is given up, whatever closing it says
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
-	c := &conn{client: client, addr: addr, timeout: d.settings.ReadTimeout}
+	c := &conn{
+		client: client, raw: raw, version: min(proto.Version, client.ServerInfo().Revision), compression: d.settings.Compression,
+		addr: addr, timeout: d.settings.ReadTimeout,
+	}
 	if err := c.identify(ctx); err != nil {
 		c.close()
 		return nil, fmt.Errorf("ask %s who it is: %w", addr, err)

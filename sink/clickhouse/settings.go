@@ -85,8 +85,10 @@ func Spec() config.Spec {
 
 func connectionKeys() []config.Key {
 	return []config.Key{
-		{Name: "addr", Kind: config.KindStrings, Required: true, Min: "1", Max: "16", Example: `["localhost:9000"]`,
-			Doc: "Addresses of the native protocol. They are tried in order; each must lead to one server, not to a balancer of several."},
+		{
+			Name: "addr", Kind: config.KindStrings, Required: true, Min: "1", Max: "16", Example: `["localhost:9000"]`,
+			Doc: "Addresses of the native protocol. They are tried in order; each must lead to one server, not to a balancer of several.",
+		},
 		{Name: "database", Kind: config.KindString, Default: "default", Min: "1", Doc: "The target's database. Two small tables of ingestd's own, `ingestd_fence` and `ingestd_pipelines`, are made in it."},
 		{Name: "table", Kind: config.KindString, Required: true, Example: "events", Doc: "The target table."},
 		{Name: "user", Kind: config.KindString, Default: "default", Min: "1", Doc: "The user. It needs SELECT and INSERT on the database's tables, CREATE TABLE for the two small ones, and KILL QUERY."},
@@ -104,8 +106,10 @@ func connectionKeys() []config.Key {
 		{Name: "dial_timeout", Kind: config.KindDuration, Default: "5s", Min: "100ms", Max: "5m", Doc: "How long connecting may take, with the handshake."},
 		{Name: "read_timeout", Kind: config.KindDuration, Default: "30s", Min: "1s", Max: "1h", Doc: "How long a query that is not an insert may take."},
 		{Name: "insert_timeout", Kind: config.KindDuration, Default: "5m", Min: "1s", Max: "1h", Doc: "How long one insert may take; then its outcome is unknown and is found out."},
-		{Name: "receive_timeout", Kind: config.KindDuration, Default: "5s", Min: "1s", Max: "1m",
-			Doc: "How long the server waits for the next packet of an insert. It bounds how long a stopped daemon can hold up the one that takes over."},
+		{
+			Name: "receive_timeout", Kind: config.KindDuration, Default: "5s", Min: "1s", Max: "1m",
+			Doc: "How long the server waits for the next packet of an insert. It bounds how long a stopped daemon can hold up the one that takes over.",
+		},
 	}
 }
 

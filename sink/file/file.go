@@ -58,6 +58,7 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		Fence:       "a mark of the lease in the folder; decided files are closed, and a file is continued only as a copy",
 		ExactlyOnce: true,
 		DeadLetters: true,
+		AnyColumns:  true,
 		Visible:     visible,
 	}
 }

@@ -86,6 +86,7 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		Fence:       "every transaction compares its lease with the highest that fenced",
 		ExactlyOnce: true,
 		DeadLetters: true,
+		AnyColumns:  true,
 		Visible:     "when their checkpoint is committed",
 	}
 }

@@ -55,6 +55,10 @@ func faultCases() []Case {
 			Rule: "Two runs under one lease of one store exist only when the store was copied as a whole: the one that comes second, or the first when it asks again, is Fenced.",
 		},
 		{
+			Name: "atLeastOnce_numberComesAgain", Level: must, run: numberComesAgain,
+			Rule: "A checkpoint that was committed and not published is not taken for the next run's checkpoint of the same number: only lease and number together name one.",
+		},
+		{
 			Name: "atLeastOnce_losesNothing", Level: must, run: atLeastOnceCrashes,
 			Rule: "With commits before the manifest a crash may double rows and loses none: what an unpublished checkpoint committed is not taken for what the next run commits.",
 		},
@@ -372,6 +376,25 @@ func copiedStore(s *suite) {
 	if err == nil || fault.KindOf(err) != fault.Fenced {
 		w.fatalf("two runs under lease %d both go on: %v", w.lease, err)
 	}
+}
+
+// numberComesAgain commits a checkpoint before its manifest and dies; the next run cuts another one under the same number.
+func numberComesAgain(s *suite) {
+	w := s.world("the same number under the next lease")
+	w.atLeastOnce = true
+	r := w.mustStart(1)
+	w.must(r.write(0, 1))
+	w.must(r.cut(true))
+	w.must(r.write(0, 2))
+	m, err := r.prepare(true)
+	w.must(err)
+	r.pending = m.Pending
+	w.must(r.commitAll())
+	w.crash(r)
+	r = w.mustStart(2)
+	w.must(r.write(1, 5))
+	w.must(r.cut(true))
+	w.finish(r, nil)
 }
 
 func atLeastOnceCrashes(s *suite) {

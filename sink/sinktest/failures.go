@@ -3,17 +3,21 @@ package sinktest
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// Failures runs the cases against a sink that may be broken, and returns the messages of those that failed, by name. A suite is
-// worth something when each way to do it wrong appears here.
-func Failures(tb testing.TB, h Harness) map[string]string {
+// Failures runs the named cases, or all without a name, against a sink that may be broken, and returns the messages of those that
+// failed, by name. A suite is worth something when each way to do it wrong appears here.
+func Failures(tb testing.TB, h Harness, names ...string) map[string]string {
 	tb.Helper()
 	failed := map[string]string{}
 	for _, c := range Cases() {
+		if len(names) > 0 && !slices.Contains(names, c.Name) {
+			continue
+		}
 		r := &recorder{TB: tb}
 		done := make(chan struct{})
 		go func() { // Fatalf and Skip end the goroutine

@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/ingestd/ingestd/pipeline"
+	"github.com/ingestd/ingestd/pipeline/machine"
+)
+
+// leadOn is the command by which a person goes on after a loud stop.
+func leadOn(r pipeline.Result, config string) string {
+	command := func(verb string) string { return "ingestd " + verb + " -c " + quoted(config) }
+	switch r.Reason {
+	case machine.StoppedFenced:
+		return "nothing, if the newer run is meant to run; " + command("checkpoint list "+r.Name) + " shows who claimed, and when"
+	case machine.StoppedLost:
+		return command("offsets show "+r.Name) + ", then " +
+			command("offsets set "+r.Name+" SPLIT=OFFSET --accept-loss --reason WHY") + " shows the change, and does it with --yes"
+	case machine.StoppedCorrupt:
+		return "keep the files as they are; " + command("checkpoint list "+r.Name) + " shows what can be read"
+	case machine.StoppedMisconfigured:
+		if errors.Is(r.Err, pipeline.ErrGuarantee) {
+			return "what is named mends it, or another delivery; then " + command("validate --connect")
+		}
+		return "mend what is named, then " + command("validate --connect")
+	case machine.StoppedByRule:
+		return "look at the dead letters, mend the records or the rule, then " + command("run")
+	case machine.Done, machine.Restart:
+	}
+	return command("run") + " goes on by recovery"
+}
+
+// quoted is a word as a shell takes it.
+func quoted(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:@%,=") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
