@@ -27,7 +27,7 @@ help: ## list the targets
 
 .PHONY: build container demo bench
 build: ## the static binary, in bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ingestd ./cmd/ingestd
+	CGO_ENABLED=0 go build -trimpath -tags timetzdata -o bin/ingestd ./cmd/ingestd
 
 container: engine build ## the daemon's image ingestd:dev, from scratch
 	rm -rf bin/container && mkdir -p bin/container/data && cp bin/ingestd deploy/container/Dockerfile bin/container/

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -40,7 +39,14 @@ func (a *app) checkpointCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showEntry(cmd.OutOrStdout(), entries, args[1:])
+			found, err := entry(entries, args[1:])
+			if err != nil {
+				return err
+			}
+			if found.Entry == (checkpoint.Entry{}) {
+				return exitWith(exitFailed, fmt.Errorf("there is no such entry; %s shows what is kept", commandLine("checkpoint list "+args[0], a.config)))
+			}
+			return showEntry(cmd.OutOrStdout(), found)
 		},
 	})
 }
@@ -118,23 +124,25 @@ func newest(entries []pipeline.Logged) (pipeline.Logged, bool) {
 	return pipeline.Logged{}, false
 }
 
-func showEntry(out io.Writer, entries []pipeline.Logged, args []string) error {
-	found, ok := newest(entries)
-	if len(args) > 0 {
-		n, err := strconv.ParseUint(args[0], 10, 64)
-		if err != nil {
-			return exitWith(exitUsage, fmt.Errorf("%q is no log number", args[0]))
-		}
-		ok = false
-		for _, e := range entries {
-			if e.Seq == checkpoint.Seq(n) {
-				found, ok = e, true
-			}
+// entry returns the entry with the log number that is asked for, by default the newest manifest; an empty one if there is none.
+func entry(entries []pipeline.Logged, args []string) (pipeline.Logged, error) {
+	if len(args) == 0 {
+		found, _ := newest(entries)
+		return found, nil
+	}
+	n, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return pipeline.Logged{}, exitWith(exitUsage, fmt.Errorf("%q is no log number", args[0]))
+	}
+	for _, e := range entries {
+		if e.Seq == checkpoint.Seq(n) {
+			return e, nil
 		}
 	}
-	if !ok {
-		return exitWith(exitFailed, errors.New("there is no such entry; ingestd checkpoint list PIPELINE shows what is kept"))
-	}
+	return pipeline.Logged{}, nil
+}
+
+func showEntry(out io.Writer, found pipeline.Logged) error {
 	var v any = found.Entry.Manifest
 	if found.Entry.Claim != nil {
 		v = found.Entry.Claim

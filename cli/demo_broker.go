@@ -38,6 +38,8 @@ const (
 )
 
 func runBroker(ctx context.Context, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(demoPartitions, "events"))
 	if err != nil {
 		return exitWith(exitFailed, err)
@@ -54,11 +56,14 @@ func runBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 	var least atomic.Int64
 	asked := make(chan struct{})
 	lines := bufio.NewScanner(in)
-	go func() {
+	go func() { // it ends with the parent, which holds the other end
+		defer cancel()
 		if lines.Scan() {
 			n, _ := strconv.ParseInt(lines.Text(), 10, 64) //nolint:errcheck // 0: nothing more
 			least.Store(n)
 			close(asked)
+		}
+		for lines.Scan() {
 		}
 	}()
 	n, err := produceEvents(ctx, client, asked, &least)

@@ -10,7 +10,7 @@ import (
 
 // leadOn is the command by which a person goes on after a loud stop.
 func leadOn(r pipeline.Result, config string) string {
-	command := func(verb string) string { return "ingestd " + verb + " -c " + quoted(config) }
+	command := func(verb string) string { return commandLine(verb, config) }
 	switch r.Reason {
 	case machine.StoppedFenced:
 		return "nothing, if the newer run is meant to run; " + command("checkpoint list "+r.Name) + " shows who claimed, and when"
@@ -30,6 +30,9 @@ func leadOn(r pipeline.Result, config string) string {
 	}
 	return command("run") + " goes on by recovery"
 }
+
+// commandLine is a verb with its arguments as a person types it.
+func commandLine(verb, config string) string { return "ingestd " + verb + " -c " + quoted(config) }
 
 // quoted is a word as a shell takes it.
 func quoted(s string) string {

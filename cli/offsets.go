@@ -53,7 +53,7 @@ it has now (the way on after a topic was recreated). An offset above the present
 that needs --accept-loss. One below it reads records again, whose rows are then there twice: that needs --accept-duplicates.`,
 		Example: `  ingestd offsets set orders orders/3=1200 --reason "broker lost 1100 to 1199" --accept-loss --yes -c my.toml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.out, o.log, o.pipeline = cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0]
+			o.out, o.log, o.config, o.pipeline = cmd.OutOrStdout(), cmd.ErrOrStderr(), a.config, args[0]
 			return o.run(cmd.Context(), a, args[1:])
 		},
 	}
@@ -88,7 +88,8 @@ func showOffsets(out io.Writer, entries []pipeline.Logged) error {
 // offsetsChange is one change of positions by hand.
 type offsetsChange struct {
 	out, log                     io.Writer
-	pipeline, reason, author     string
+	config, pipeline             string
+	reason, author               string
 	acceptLoss, acceptDuplicates bool
 	yes                          bool
 }
@@ -209,7 +210,7 @@ func (o *offsetsChange) apply(man checkpoint.Manifest, moves []move) (checkpoint
 	for _, m := range moves {
 		i := shardOf(shards, m.split)
 		if i < 0 {
-			return man, "", fmt.Errorf("the checkpoint has no split %q; ingestd offsets show %s lists them", m.split, o.pipeline)
+			return man, "", fmt.Errorf("the checkpoint has no split %q; %s lists them", m.split, commandLine("offsets show "+o.pipeline, o.config))
 		}
 		sp := shards[i].Splits[0]
 		effect, err := o.judge(m, sp)

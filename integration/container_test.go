@@ -146,19 +146,19 @@ func copyFile(t *testing.T, from, to string) {
 
 func produceLines(t *testing.T, broker, topic string, n int) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	if _, err := kadm.NewClient(client).CreateTopic(context.Background(), 2, 1, nil, topic); err != nil {
+	defer producer.Close()
+	if _, err := kadm.NewClient(producer).CreateTopic(context.Background(), 2, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
 	var records []*kgo.Record
 	for i := range n {
 		records = append(records, &kgo.Record{Value: fmt.Appendf(nil, "line %d", i)})
 	}
-	if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+	if err := producer.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 }

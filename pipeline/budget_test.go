@@ -20,35 +20,50 @@ func TestBudget_isNeverExceeded(t *testing.T) {
 	for _, largest := range []int64{90, 400} { // within the minimum, and beyond it
 		slack := int64(pipelines) * max(0, largest-minimum)
 		b := NewBudget(total)
-		var taken, peak atomic.Int64
+		var held holding
 		var wg sync.WaitGroup
-		for p := range pipelines {
-			s := b.Share(minimum)
+		var shares []*Share
+		for range pipelines {
+			shares = append(shares, b.Share(minimum))
+		}
+		for p, s := range shares {
 			for task := range tasks {
 				random := rand.New(rand.NewPCG(uint64(p), uint64(task)))
-				wg.Go(func() { holdSome(t, s, random, largest, &taken, &peak) })
+				wg.Go(func() { holdSome(t, s, func() int64 { return 1 + random.Int64N(largest) }, &held) })
 			}
 		}
 		wg.Wait()
-		if peak.Load() > total+slack || peak.Load() < total/2 {
-			t.Errorf("requests up to %d: at most %d were taken, want between %d and %d", largest, peak.Load(), total/2, total+slack)
+		if held.peak.Load() > total+slack || held.peak.Load() < total/2 {
+			t.Errorf("requests up to %d: at most %d were taken, want between %d and %d", largest, held.peak.Load(), total/2, total+slack)
 		}
-		if used, most := b.Used(); used != 0 || most > total+slack || most < peak.Load() {
+		if used, most := b.Used(); used != 0 || most > total+slack || most < held.peak.Load() {
 			t.Errorf("requests up to %d: got used %d and peak %d, want 0 and at most %d", largest, used, most, total+slack)
 		}
 	}
 }
 
+// holding counts beside the budget what is taken.
+type holding struct{ taken, peak atomic.Int64 }
+
+func (h *holding) take(n int64) {
+	for now := h.taken.Add(n); ; {
+		if was := h.peak.Load(); was >= now || h.peak.CompareAndSwap(was, now) {
+			return
+		}
+	}
+}
+
 // holdSome takes and gives back, and keeps as much as it can get without waiting.
-func holdSome(t *testing.T, s *Share, random *rand.Rand, largest int64, taken, peak *atomic.Int64) {
+func holdSome(t *testing.T, s *Share, size func() int64, h *holding) {
+	t.Helper()
 	var held []int64
 	release := func() {
-		taken.Add(-held[0])
+		h.taken.Add(-held[0])
 		s.Release(held[0])
 		held = held[1:]
 	}
 	for range 2000 {
-		n := 1 + random.Int64N(largest)
+		n := size()
 		for !s.TryAcquire(n) {
 			if len(held) > 0 {
 				release()
@@ -61,11 +76,7 @@ func holdSome(t *testing.T, s *Share, random *rand.Rand, largest int64, taken, p
 			break
 		}
 		held = append(held, n)
-		for now := taken.Add(n); ; {
-			if was := peak.Load(); was >= now || peak.CompareAndSwap(was, now) {
-				break
-			}
-		}
+		h.take(n)
 	}
 	for len(held) > 0 {
 		release()

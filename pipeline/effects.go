@@ -125,7 +125,7 @@ func listLog(ctx context.Context, def *Definition, e machine.List) (machine.Even
 	}
 	last, err := checkpoint.ParseEntry(def.ID, 0, names[len(names)-1])
 	if err != nil {
-		return machine.Failed{Kind: fault.Corrupt, Text: err.Error()}, nil
+		return machine.Failed{Kind: fault.Corrupt, Text: err.Error()}, nil //nolint:nilerr // the event says it
 	}
 	return machine.Listed{For: e.For, Last: last}, nil
 }
@@ -184,8 +184,25 @@ func (r *run) create(e machine.Create) {
 			r.meter.trouble(storeName, err.Error())
 			r.env.Log.Warn("checkpoint store: create", slog.Uint64("entry", uint64(e.Seq)), slog.String("error", err.Error()))
 		}
+		if e.For == machine.ForClaim {
+			pause(r.ctx, claimAttempt, r.env.Random)
+		}
 		r.send(machine.Created{For: e.For, Seq: e.Seq, Result: machine.CreateUnknown})
 	})
+}
+
+// claimAttempt is as what attempt a claim without an answer counts for the pause before the log is asked about it: a store that
+// answers no Create, and everything else, is not to be asked without end.
+const claimAttempt = 4
+
+// pause waits as long as before an attempt, or until ctx ends.
+func pause(ctx context.Context, attempt int, random func([]byte)) {
+	t := time.NewTimer(backoff(backoffFirst, backoffMax, attempt, random))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // createResult leaves unknown what is unknown. A create that did nothing is not told apart: the same bytes are sent again

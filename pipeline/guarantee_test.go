@@ -83,6 +83,7 @@ func (c checked) Check(context.Context) []source.Finding { return c.findings }
 // all the same.
 func TestLook_findsEverythingAtOnce(t *testing.T) {
 	in(t, func(w *world) {
+		t := w.t
 		w.def.Source = checked{w.source, []source.Finding{
 			{Level: source.Blocks, Text: "the topic is not there", Remedy: "make it"}, {Level: source.Note, Text: "it is small"},
 		}}

@@ -171,35 +171,35 @@ func (m *meter) prepared(p machine.Part, took time.Duration) {
 	}
 }
 
-// stalls lists who makes no progress for at least after, the longest first.
+// stalls lists who makes no progress for at least after: first who does something, as it is the cause of others, then sources
+// that can't go on, then splits; the longest first in each.
 func (m *meter) stalls(now time.Time, after time.Duration) []stall {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []stall
-	add := func(who string, d doing) {
-		if now.Sub(d.since) < after {
-			return
-		}
+	var busy, waiting, splits []stall
+	for who, d := range m.mu.doing {
 		if d.why != "" {
 			d.what += ": " + d.why
 		}
-		out = append(out, stall{who, d.what, d.since})
-	}
-	for who, d := range m.mu.doing {
-		add(who, d)
+		busy = append(busy, stall{who, d.what, d.since})
 	}
 	for task, d := range m.mu.waiting {
-		d.what = "waits for the source: " + d.what
-		add(taskName(task), d)
+		waiting = append(waiting, stall{taskName(task), "waits for the source: " + d.what, d.since})
 	}
 	for name, b := range m.mu.splits {
 		if b.records > 0 {
-			add("split "+name, doing{what: fmt.Sprintf("%d records behind, %s takes none", b.records, taskName(b.task)), since: b.since})
+			splits = append(splits, stall{"split " + name, fmt.Sprintf("%d records behind, %s takes none", b.records, taskName(b.task)), b.since})
 		}
 	}
-	slices.SortFunc(out, func(a, b stall) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.who, b.who), cmp.Compare(a.what, b.what))
-	})
+	var out []stall
+	for _, list := range [][]stall{busy, waiting, splits} {
+		slices.SortFunc(list, func(a, b stall) int { return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.who, b.who)) })
+		for _, s := range list {
+			if now.Sub(s.since) >= after {
+				out = append(out, s)
+			}
+		}
+	}
 	return out
 }
 

@@ -115,6 +115,7 @@ func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, 
 		err = e.def.Store.Create(ctx, checkpoint.EntryName(e.def.ID, 0, f.Seq), data)
 		if err != nil && !errors.Is(err, checkpoint.ErrExists) {
 			e.env.Log.Warn("checkpoint store: create", slog.String("error", err.Error()))
+			pause(ctx, claimAttempt, e.env.Random)
 		}
 		return machine.Created{For: f.For, Seq: f.Seq, Result: createResult(err)}, nil
 	case machine.Edit:
@@ -123,12 +124,7 @@ func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, 
 		man.Author, man.Reason = e.change.Author, e.change.Reason
 		return machine.Edited{OK: err == nil, Manifest: man}, nil
 	case machine.SetTimer:
-		t := time.NewTimer(backoff(backoffFirst, backoffMax, f.Attempt, e.env.Random))
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
+		pause(ctx, f.Attempt, e.env.Random)
 		return machine.TimerFired{Timer: f.Timer}, nil
 	case machine.Published:
 		e.published = f.Seq

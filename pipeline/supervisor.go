@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ type Supervisor struct {
 		state     State
 		why       string // of the state
 		guarantee string
-		stalls    []stall // who makes no progress, the longest first
+		stalls    []stall // who makes no progress
 		meter     *meter  // of the run under way
 	}
 }
@@ -84,11 +85,24 @@ func (s *Supervisor) Status() Status {
 	st := Status{Name: s.def.Name, State: s.mu.state, Text: s.mu.why, Stalled: len(s.mu.stalls) > 0, Guarantee: s.mu.guarantee}
 	switch {
 	case st.Stalled:
-		st.Text = s.mu.stalls[0].text(now)
+		st.Text = s.stallsLocked(now)
 	case st.State == Starting:
 		st.Text = s.mu.meter.current(now)
 	}
 	return st
+}
+
+// stallsLocked names who makes no progress, the most telling first.
+func (s *Supervisor) stallsLocked(now time.Time) string {
+	const most = 5
+	var texts []string
+	for _, st := range s.mu.stalls[:min(most, len(s.mu.stalls))] {
+		texts = append(texts, st.text(now))
+	}
+	if n := len(s.mu.stalls) - most; n > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(texts, "; ")
 }
 
 func (s *Supervisor) set(state State, why string) {

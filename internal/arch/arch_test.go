@@ -322,6 +322,13 @@ func wait(n int) { deep() }
 func deep()      { time.Sleep(1) }
 func named(t *testing.T) { time.Sleep(1) }
 `}, nil},
+		{"in what is given to a function that opens a bubble for it", map[string]string{"sink/a_test.go": head + `
+func TestA(t *testing.T) { in(t, func() { time.Sleep(1) }) }
+func in(t *testing.T, f func()) { synctest.Test(t, func(t *testing.T) { f() }) }
+`}, nil},
+		{"in what is given to a function that also calls it in real time", map[string]string{"sink/a_test.go": head + `func TestA(t *testing.T) { in(t, func() { time.Sleep(1) }) }
+func in(t *testing.T, f func()) { f(); synctest.Test(t, func(t *testing.T) { f() }) }
+`}, []string{"sink/a_test.go:9: time.Sleep outside a synctest bubble"}},
 		{
 			"in production code, under another name",
 			map[string]string{"sink/a.go": "package sink\n\nimport clock \"time\"\n\nfunc f() { clock.Sleep(1) }\n"},

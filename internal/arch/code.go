@@ -61,12 +61,13 @@ func checkImportTime(t *Tree) []Finding {
 	return sorted(findings)
 }
 
-// checkSleep allows time.Sleep where time is virtual: in a function literal that is an argument of synctest.Test, and in
-// functions of test files that are named only there or in other such functions.
+// checkSleep allows time.Sleep where time is virtual: in a function literal that is an argument of synctest.Test, or of a test
+// function that calls its function parameters only there, and in functions of test files that are named only in such places.
 func checkSleep(t *Tree) []Finding {
 	var findings []Finding
 	for _, sources := range t.packages() {
-		b := bubbles{sources: sources, functions: map[string]bool{}}
+		b := bubbles{sources: sources, functions: map[string]bool{}, openers: map[string]bool{}}
+		b.open()
 		b.narrow()
 		for _, s := range sources {
 			sleep, ok := importName(s, "time")
@@ -90,6 +91,47 @@ func checkSleep(t *Tree) []Finding {
 type bubbles struct {
 	sources   []*source
 	functions map[string]bool
+	openers   map[string]bool // they call what they are given in a bubble of their own
+}
+
+// open finds the test functions that use their function parameters in the arguments of synctest.Test and nowhere else.
+func (b *bubbles) open() {
+	for _, s := range b.sources {
+		for _, d := range s.ast.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || !s.test || f.Body == nil || f.Recv != nil {
+				continue
+			}
+			given, inside, outside := functionParameters(f), 0, 0
+			b.walkNode(s, f.Body, func(node ast.Node, virtual bool) {
+				id, ok := node.(*ast.Ident)
+				switch {
+				case !ok || !given[id.Name]:
+				case virtual:
+					inside++
+				default:
+					outside++
+				}
+			})
+			if inside > 0 && outside == 0 {
+				b.openers[f.Name.Name] = true
+			}
+		}
+	}
+}
+
+// functionParameters names the parameters of a function that are functions.
+func functionParameters(f *ast.FuncDecl) map[string]bool {
+	names := map[string]bool{}
+	for _, field := range f.Type.Params.List {
+		if _, ok := field.Type.(*ast.FuncType); !ok {
+			continue
+		}
+		for _, name := range field.Names {
+			names[name.Name] = true
+		}
+	}
+	return names
 }
 
 // narrow begins with every function of the test files that the testing package does not call itself, and takes away those
@@ -139,7 +181,31 @@ func calledByTesting(name string) bool {
 // walk visits the nodes of a file, except the names of functions where they are declared, and says of each whether it runs in
 // virtual time.
 func (b *bubbles) walk(s *source, visit func(node ast.Node, virtual bool)) {
-	bubble, _ := importName(s, "testing/synctest")
+	for _, d := range s.ast.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			b.walkNode(s, d, visit)
+			continue
+		}
+		b.walkNode(s, f.Type, visit)
+		if f.Body == nil {
+			continue
+		}
+		if s.test && b.functions[f.Name.Name] {
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				if n != nil {
+					visit(n, true)
+				}
+				return true
+			})
+			continue
+		}
+		b.walkNode(s, f.Body, visit)
+	}
+}
+
+// walkNode visits the nodes below one that runs in real time.
+func (b *bubbles) walkNode(s *source, root ast.Node, visit func(node ast.Node, virtual bool)) {
 	var walk func(node ast.Node, virtual bool)
 	walk = func(node ast.Node, virtual bool) {
 		ast.Inspect(node, func(n ast.Node) bool {
@@ -148,26 +214,26 @@ func (b *bubbles) walk(s *source, visit func(node ast.Node, virtual bool)) {
 			}
 			visit(n, virtual)
 			call, ok := n.(*ast.CallExpr)
-			if virtual || !ok || bubble == "" || !isSelector(call.Fun, bubble, "Test") {
+			if virtual || !ok || !b.opens(s, call.Fun) {
 				return true
 			}
+			visit(call.Fun, false)
 			for _, argument := range call.Args {
 				walk(argument, true)
 			}
 			return false
 		})
 	}
-	for _, d := range s.ast.Decls {
-		f, ok := d.(*ast.FuncDecl)
-		if !ok {
-			walk(d, false)
-			continue
-		}
-		walk(f.Type, false)
-		if f.Body != nil {
-			walk(f.Body, s.test && b.functions[f.Name.Name])
-		}
+	walk(root, false)
+}
+
+// opens reports whether a call runs its function arguments in a bubble.
+func (b *bubbles) opens(s *source, called ast.Expr) bool {
+	if id, ok := called.(*ast.Ident); ok {
+		return s.test && b.openers[id.Name]
 	}
+	bubble, ok := importName(s, "testing/synctest")
+	return ok && isSelector(called, bubble, "Test")
 }
 
 // importName returns the name under which a file knows a package.

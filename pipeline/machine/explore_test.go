@@ -21,7 +21,7 @@ func short() []exploration {
 		with("three leases, one dies after its claim", statesMax, ledger, clickhouse, func(c *exploration) { c.runs, c.dies = 3, 1 }),
 		with("two runs", 428_000, ledger, ledger, func(*exploration) {}),
 		with("clickhouse and file", 151_000, clickhouse, file, func(c *exploration) { c.cuts = 1 }),
-		with("kafka and ledger", 53_000, kafka, ledger, func(c *exploration) { c.cuts = 1 }),
+		with("kafka and ledger", 51_000, kafka, ledger, func(c *exploration) { c.cuts = 1 }),
 		with("several units, refused rows", 130_000, clickhouse, file, func(c *exploration) { c.cuts, c.refuses, c.units = 1, 1, true }),
 		with("refused rows to the end", 348_000, ledger, file, func(c *exploration) { c.cuts, c.refuses, c.ends = 1, 2, true }),
 		with("empty checkpoints", 52_000, ledger, file, func(c *exploration) { c.faults, c.idle = 0, true }),
@@ -34,7 +34,7 @@ func short() []exploration {
 // long returns the configurations in which the protocol was found right before there was code, as far as they concern the
 // machine, and those of the short form to their end.
 func long() []exploration {
-	const limit = 25_000_000
+	const limit = 12_000_000
 	with := func(name string, a, b kind, runs, faults int, change func(*exploration)) exploration {
 		c := exploration{
 			name: name, sinks: [2]kind{a, b}, records: []int{1, 1}, runs: runs, dies: -1, cuts: 2, faults: faults, limit: limit,

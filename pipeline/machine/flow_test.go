@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/record"
@@ -140,9 +142,7 @@ func (f *flow) do(e Effect) []Event {
 	case Collect:
 		return f.collect(e)
 	case SetTimer:
-		switch e.Timer.Kind {
-		case TimerInterval, TimerDiscovery:
-		default:
+		if e.Timer.Kind != TimerInterval && e.Timer.Kind != TimerDiscovery {
 			return []Event{TimerFired{e.Timer}}
 		}
 	case Edit:
@@ -472,5 +472,26 @@ func TestMachine_failureOfATakenOverRunIsFenced(t *testing.T) {
 		if f.stop == nil || f.stop.Reason != StoppedFenced {
 			t.Errorf("%v below a newer claim: got end %+v, want fenced", kind, f.stop)
 		}
+	}
+}
+
+// The owner looks at its log while it publishes and collects. At the number that List gave stands, when it is read, another run's
+// claim: it fell into a number that is collected meanwhile, and counts for nobody.
+func TestMachine_lookIgnoresAClaimThatFell(t *testing.T) {
+	f := newFlow(t, flowConfig())
+	f.hold = func(e Effect) bool {
+		_, ok := e.(Commit)
+		return ok
+	}
+	f.outcome = func(int, sink.Committable) (sink.Outcome, bool) { return sink.Fenced, true }
+	f.send(Started{}, TimerFired{Timer{Kind: TimerInterval}})
+	seq := f.m.next
+	f.m.Step(0, f.held[0])
+	f.m.Step(0, Listed{For: ForProbe, Last: seq}) // its own next manifest, which lands before it is told so
+	f.send(TimerFired{Timer{Kind: TimerInterval}})
+	effects := f.m.Step(0, Got{For: ForProbe, Seq: seq, Found: true, Entry: checkpoint.Entry{Claim: &checkpoint.Claim{Lease: 2, Nonce: "other"}}})
+	want := []Effect{SetTimer{Timer: Timer{Kind: TimerFence}}}
+	if diff := cmp.Diff(want, effects); diff != "" {
+		t.Errorf("the owner of the lane, number %d published (-want +got):\n%s", seq, diff)
 	}
 }

@@ -18,7 +18,7 @@ func (x *explorer) checkMove(s state, out *result) string {
 	}
 	switch out.stop {
 	case StoppedFenced:
-		if !log.owned(x, out.lease) {
+		if out.claimAt == 0 && !log.owned(x, out.lease) || out.claimAt > 0 && !log.overtaken(x, out.claimAt) {
 			return "FALSE-FENCE: a run stops as fenced, and nobody else has claimed"
 		}
 	case StoppedLost, StoppedCorrupt, StoppedMisconfigured, StoppedByRule:

@@ -145,6 +145,11 @@ func (l *logModel) owned(x *explorer, lease record.Lease) bool {
 	return slices.ContainsFunc(l.entries, func(e logged) bool { return x.entries[e.entry].Lease() > lease && !l.fell(x, e) })
 }
 
+// overtaken reports whether another run's claim stands above a number at which a run has asked for its own.
+func (l *logModel) overtaken(x *explorer, at checkpoint.Seq) bool {
+	return slices.ContainsFunc(l.entries, func(e logged) bool { return e.seq > at && x.entries[e.entry].Claim != nil && !l.fell(x, e) })
+}
+
 // decided reports whether a manifest that was published lists the unit for the sink.
 func (l *logModel) decided(x *explorer, n int, u unit) bool {
 	for _, e := range l.published {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 
@@ -53,16 +54,17 @@ type request struct {
 	unit        unit
 	rows        records
 	by          fenceRow
+	lease       uint8 // of the run that sent it
 	conditional bool
 	running     bool // clickhouse: it has passed the fence
 }
 
 func (r request) compare(o request) int {
-	return int(r.num()) - int(o.num())
+	return cmp.Compare(r.num(), o.num())
 }
 
 func (r request) num() uint64 {
-	n := uint64(r.unit)<<26 | uint64(r.rows)<<18 | uint64(r.by.who)<<10 | uint64(r.by.attempt)<<2
+	n := uint64(r.unit)<<34 | uint64(r.lease)<<26 | uint64(r.rows)<<18 | uint64(r.by.who)<<10 | uint64(r.by.attempt)<<2
 	if r.conditional {
 		n |= 2
 	}
@@ -349,12 +351,12 @@ func (t *target) land(i int, c caller) {
 	t.late = slices.Delete(t.late, i, i+1)
 	switch t.kind {
 	case ledger:
-		c.lease, c.data = record.Lease(r.by.who), true
+		c.lease, c.data = record.Lease(r.lease), true
 		t.transact(c, r.unit, r.rows)
 	case kafka:
 		if t.fence == r.by {
 			t.add(r.rows)
-			t.ledger = max(t.ledger, r.unit)
+			t.ledger, t.writer = max(t.ledger, r.unit), max(t.writer, record.Lease(r.lease))
 		}
 	case file:
 		t.commit(c, r.unit, r.rows)

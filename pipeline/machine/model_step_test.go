@@ -30,7 +30,8 @@ type result struct {
 	settled bool
 	upTo    records // what was told to be settled
 	stop    Reason
-	lease   record.Lease // of a run that stopped, or of its attempt to claim
+	lease   record.Lease   // of a run that stopped
+	claimAt checkpoint.Seq // of a run that stopped before it had a lease
 }
 
 func (s *step) fail(bad string) {
@@ -203,11 +204,17 @@ func (s *step) commit(p pending, mv move) {
 
 // sendLate sends a commit whose answer stays away, and which takes effect later or never.
 func (s *step) sendLate(t *target, c caller, u unit, rows records) sink.Outcome {
-	r := request{unit: u, rows: rows, by: fenceRow{who: uint8(c.lease)}}
+	r := request{unit: u, rows: rows, lease: uint8(c.lease)}
 	switch t.kind {
 	case kafka:
-		if t.fence == c.token() && t.seen(c, u) {
-			return sink.Committed // the ledger is read first, and nothing is sent
+		if c.client.uncertain && s.x.mutant != retryInOldEpoch {
+			t.raise(c)
+		}
+		switch { // before anything is sent the ledger is read
+		case t.fence != c.token() || t.writer > c.lease:
+			return sink.Fenced
+		case t.seen(c, u):
+			return sink.Committed
 		}
 		r.by, c.client.uncertain = c.token(), true
 	case clickhouse:
@@ -422,8 +429,8 @@ func (s *step) take(e Effect) Event {
 // stop ends the run. What is on the wire may still take effect.
 func (s *step) stop(e Stop) {
 	s.out.stop, s.out.lease = e.Reason, s.r.m.lease
-	if s.r.m.lease == 0 && s.r.m.claim.claim != nil {
-		s.out.lease = s.r.m.claim.claim.Lease - 1 // whoever took the lease that it asked for is newer
+	if s.r.m.lease == 0 {
+		s.out.claimAt = s.r.m.claim.at
 	}
 	s.r.over = true
 	s.r.pending = slices.DeleteFunc(s.r.pending, func(p pending) bool {

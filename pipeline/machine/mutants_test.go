@@ -90,6 +90,7 @@ func (s *step) mutateEvent(ev Event) Event {
 			got.Outcome = sink.Committed
 			return got
 		}
+	case AssembleDone, Deleted, Discovered, Edited, Failed, InputEnded, PartDone, ReplaceDone, Requested, SinkFenced, Started, TimerFired:
 	}
 	return ev
 }
@@ -127,6 +128,7 @@ func (s *step) mutateEffects(ev Event, effects []Effect) []Effect {
 				s.wait(pending{kind: doFence, unasked: true, sink: uint8(n), seq: checkpoint.Seq(got.Entry.Lease() + 1), id: s.x.committableList(nil)})
 			}
 		}
+	case AssembleDone, Created, Deleted, Discovered, Edited, Failed, InputEnded, Listed, PartDone, Requested, SinkFenced, TimerFired:
 	}
 	return out
 }
@@ -173,6 +175,7 @@ func (s *step) mutateEffect(ev Event, e Effect) []Effect {
 		if s.x.mutant == fencedCleans && e.Reason == StoppedFenced {
 			return []Effect{Collect{Segments: m.segments}, e}
 		}
+	case AddSplits, Assemble, Barrier, Discover, Edit, Get, Published, Replace, Run, SetTimer, Settled, Sweep:
 	}
 	return []Effect{e}
 }

@@ -245,7 +245,7 @@ func (s *scenario) timer() string {
 	return s.step(TimerFired{Timer{Kind: TimerInterval}})
 }
 
-// requested [run=N] checkpoint|stop|stop-waiting
+// requested [run=N] checkpoint|stop|stop-waiting: a wish from outside.
 func (s *scenario) requested() string {
 	switch {
 	case s.d.HasArg("checkpoint"):
@@ -318,7 +318,7 @@ func (s *scenario) step(ev Event) string {
 				p.open = append(p.open, e)
 			}
 		case Published, Settled, AddSplits, Stop:
-		default:
+		case Assemble, Barrier, Collect, Commit, Create, Discover, Edit, FenceSink, Get, Letters, List, Replace, Sweep:
 			p.open = append(p.open, e)
 		}
 	}

@@ -158,7 +158,7 @@ func TestAssemble_reservationIsExtendedInTime(t *testing.T) {
 		rows[i] = 1
 	}
 	part := partOf(t, 0, rows...)
-	for range 20 {
+	for range 9 {
 		before := s.counter.reserved
 		if _, err := s.Assemble(sink.Cut{}, []sink.Part{part}); err != nil {
 			t.Fatal(err)

@@ -151,7 +151,7 @@ func TestBlock_nullsOfOneSide(t *testing.T) {
 }
 
 // testBlock is a unit of two equal batches of one column.
-func testBlock(t testing.TB, rows int) *block {
+func testBlock(t *testing.T, rows int) *block {
 	t.Helper()
 	schema := &record.Schema{Fields: []record.Field{{Name: "a", Type: record.Type{Kind: record.String}}}}
 	b := record.NewBatch(schema)

@@ -291,7 +291,7 @@ func TestBuilder_boundsFetches(t *testing.T) {
 	small := testBatch{first: 0, lastDelta: -1, attributes: 4, records: numberedRecords(20_000)}
 	var many []byte
 	for i := range int64(300) {
-		many = append(many, testBatch{first: i * 100, lastDelta: -1, attributes: 3, records: numberedRecords(100)}.encode(t)...)
+		many = append(many, testBatch{first: i * 100, lastDelta: -1, attributes: 2, records: numberedRecords(100)}.encode(t)...)
 	}
 	big := testBatch{first: 0, lastDelta: -1, attributes: 4}
 	for i := range 13 {

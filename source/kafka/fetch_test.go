@@ -37,8 +37,12 @@ func TestReader_finishesOverATailWithoutRecords(t *testing.T) {
 		{"control record", []kgo.TransactionEndTry{kgo.TryCommit}, []string{"t0-0", "t0-1"}, 3},
 		{"aborted transaction", []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort}, []string{"t0-0", "t0-1"}, 6},
 		{"only aborted transactions", []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryAbort}, nil, 6},
-		{"aborted in between", []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit, kgo.TryAbort, kgo.TryCommit},
-			[]string{"t1-0", "t1-1", "t3-0", "t3-1"}, 12},
+		{
+			"aborted in between",
+			[]kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit, kgo.TryAbort, kgo.TryCommit},
+			[]string{"t1-0", "t1-1", "t3-0", "t3-1"},
+			12,
+		},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,0 +1,601 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/source/kafka"
+	"github.com/ingestd/ingestd/source/sourcetest"
+)
+
+// sourcePatience is how long a test waits for what must happen at a real broker.
+const sourcePatience = 40 * time.Second
+
+// topics is what the source's tests need of a broker.
+type topics struct {
+	addr string
+	cl   *kgo.Client
+	adm  *kadm.Client
+}
+
+func newTopics(t *testing.T, addr string) *topics {
+	t.Helper()
+	k := &topics{addr: addr, cl: kafkaWriter(t, addr)}
+	k.adm = kadm.NewClient(k.cl)
+	return k
+}
+
+// kafkaWriter returns a client whose records go to the partition that they name.
+func kafkaWriter(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	opts = append([]kgo.Opt{
+		kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.UnknownTopicRetries(50), kgo.DisableClientMetrics(), kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelDebug, nil)),
+	}, opts...)
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+// create makes a topic with a name of its own and returns the name.
+func (k *topics) create(t *testing.T, partitions int32, name string, configs map[string]string) string {
+	t.Helper()
+	name = fmt.Sprintf("%s-%d", name, time.Now().UnixNano())
+	k.createNamed(t, partitions, name, configs)
+	return name
+}
+
+func (k *topics) createNamed(t *testing.T, partitions int32, name string, configs map[string]string) {
+	t.Helper()
+	all := map[string]*string{}
+	for key, value := range configs {
+		all[key] = &value
+	}
+	// A topic of the same name may still be on its way out.
+	untilTrue(t, "create "+name, func() bool {
+		resp, err := k.adm.CreateTopic(t.Context(), partitions, 1, all, name)
+		return err == nil && resp.Err == nil
+	})
+}
+
+// recreate deletes a topic and makes it again; it returns the new ID as Kafka's tools print it.
+func (k *topics) recreate(t *testing.T, name string) string {
+	t.Helper()
+	if _, err := k.adm.DeleteTopic(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	k.createNamed(t, 1, name, nil)
+	var id kadm.TopicID
+	untilTrue(t, "the new topic is known", func() bool {
+		meta, err := k.adm.Metadata(t.Context(), name)
+		id = meta.Topics[name].ID
+		return err == nil && meta.Topics[name].Err == nil && len(meta.Topics[name].Partitions) == 1
+	})
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+func (k *topics) send(t *testing.T, records ...*kgo.Record) {
+	t.Helper()
+	if err := k.cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatalf("produce: %v", err)
+	}
+}
+
+// recordsOf makes records for partition 0.
+func recordsOf(topic, prefix string, n int) []*kgo.Record {
+	var all []*kgo.Record
+	for i := range n {
+		all = append(all, &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, "%s-%d", prefix, i)})
+	}
+	return all
+}
+
+func untilTrue(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), sourcePatience)
+	defer cancel()
+	for !condition() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: it did not happen within %s", what, sourcePatience)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func kafkaSource(t *testing.T, s kafka.Settings) *kafka.Source {
+	t.Helper()
+	src, err := kafka.New(s, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := src.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return src
+}
+
+func discoverAll(t *testing.T, src *kafka.Source, known ...source.Split) []source.Split {
+	t.Helper()
+	splits, err := src.Discover(t.Context(), known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return splits
+}
+
+func openSource(t *testing.T, src *kafka.Source, splits []source.Split) source.Reader {
+	t.Helper()
+	r, err := src.Open(t.Context(), splits, sourcetest.NewBudget(1<<40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// pollUntil polls until done or the reader's failure.
+func pollUntil(t *testing.T, r source.Reader, splits []source.Split, done func(l *sourcetest.Log) bool) (*sourcetest.Log, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), sourcePatience)
+	defer cancel()
+	l := sourcetest.NewLog(splits)
+	for !done(l) {
+		f, err := r.Poll(ctx)
+		if err != nil {
+			return l, err
+		}
+		if f.Next.Split == "" {
+			t.Fatalf("nothing came for %s; at %v; the reader waits for %q", sourcePatience, l.At, r.Waiting())
+		}
+		l.Take(t, f)
+		if f.Release != nil {
+			f.Release()
+		}
+	}
+	return l, nil
+}
+
+func finished(l *sourcetest.Log) bool { return len(l.Finished) == len(l.At) }
+
+func never(*sourcetest.Log) bool { return false }
+
+func valuesOf(l *sourcetest.Log, split string) []string {
+	var all []string
+	for _, r := range l.Records[split] {
+		all = append(all, r.Value)
+	}
+	return all
+}
+
+func wantLost(t *testing.T, err error, names ...string) {
+	t.Helper()
+	if err == nil || fault.KindOf(err) != fault.Lost {
+		t.Fatalf("got %v, want an error of the kind lost", err)
+	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("got %q, want it to name %q", err, name)
+		}
+	}
+}
+
+// The suite on a real broker: all codecs, aborted transactions inside and at the end, control records, an empty partition.
+func TestKafkaSource_conforms(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 3, "conforms", nil)
+	split := func(p int32) string { return fmt.Sprintf("%s/%d", topic, p) }
+	want := map[string][]sourcetest.Record{split(0): nil, split(1): nil, split(2): nil}
+	for n, codec := range []kgo.CompressionCodec{
+		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(),
+	} {
+		cl := kafkaWriter(t, k.addr, kgo.ProducerBatchCompression(codec))
+		var records []*kgo.Record
+		for i := range 300 {
+			r := &kgo.Record{Topic: topic, Key: fmt.Append(nil, i), Value: fmt.Appendf(nil, "%d %s", n, strings.Repeat("v", i))}
+			if i%10 == 3 {
+				r.Value = nil
+			}
+			records = append(records, r)
+		}
+		if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			want[split(0)] = append(want[split(0)], sourcetest.Record{
+				Offset: record.Offset(r.Offset), Key: string(r.Key), Value: string(r.Value), Null: r.Value == nil,
+			})
+		}
+	}
+	tx := kafkaWriter(t, k.addr, kgo.TransactionalID(topic))
+	for i := range 12 {
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		records := recordsOf(topic, fmt.Sprint("t", i), 4)
+		for _, r := range records {
+			r.Partition = 2
+		}
+		if err := tx.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		committed := i%3 == 0
+		if err := tx.EndTransaction(t.Context(), kgo.TransactionEndTry(committed)); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if committed {
+				want[split(2)] = append(want[split(2)], sourcetest.Record{Offset: record.Offset(r.Offset), Value: string(r.Value)})
+			}
+		}
+	}
+	sourcetest.Run(t, sourcetest.Harness{
+		New: func(t *testing.T) source.Source {
+			t.Helper()
+			src, err := kafka.New(kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, Until: "end"}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return src
+		},
+		Want:     want,
+		Capacity: 6 << 20,
+	})
+}
+
+// Everything before the bound is compacted away after the bound was resolved: the split finishes all the same.
+func TestKafkaSource_finishesOverACompactedGap(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	backoff := "500"
+	if _, err := k.adm.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "log.cleaner.backoff.ms", Value: &backoff}}); err != nil {
+		t.Fatal(err)
+	}
+	topic := k.create(t, 1, "compacted", map[string]string{
+		"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.001", "delete.retention.ms": "0",
+		"min.compaction.lag.ms": "0", "max.compaction.lag.ms": "500",
+	})
+	keyed := func(key string, value []byte) *kgo.Record {
+		return &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
+	}
+	k.send(t, keyed("stays", []byte("1")))
+	for i := range 20 {
+		k.send(t, keyed(fmt.Sprint(i%5), []byte("old")))
+	}
+	for i := range 5 {
+		k.send(t, keyed(fmt.Sprint(i), nil))
+	}
+	src := kafkaSource(t, kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, Until: "end"})
+	splits := discoverAll(t, src)
+	if splits[0].Until != 26 {
+		t.Fatalf("got the bound %d, want 26", splits[0].Until)
+	}
+	// Segments are rolled by what comes behind the bound, until the cleaner has removed all but the first record.
+	untilTrue(t, "the log is compacted", func() bool {
+		k.send(t, keyed("ticks", []byte("t")))
+		l, err := pollUntil(t, openSource(t, src, splits), splits, finished)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := l.At[topic+"/0"].Offset; at != 26 {
+			t.Fatalf("got the position %d, want the bound 26", at)
+		}
+		return len(l.Records[topic+"/0"]) == 1
+	})
+	l, err := pollUntil(t, openSource(t, src, splits), splits, finished)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1"}, valuesOf(l, topic+"/0")); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+	// From inside the gap.
+	splits[0].Offset = 10
+	if l, err = pollUntil(t, openSource(t, src, splits), splits, finished); err != nil || len(l.Records) > 0 {
+		t.Errorf("from inside the gap: got %v, %v, want no record", l.Records, err)
+	}
+}
+
+// A recreated topic holds other records under the same offsets. It is found at the start, at open and while reading.
+func TestKafkaSource_recreatedTopicIsLost(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 1, "recreated", nil)
+	k.send(t, recordsOf(topic, "old", 10)...)
+	src := kafkaSource(t, kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}})
+	splits := discoverAll(t, src)
+	r := openSource(t, src, splits)
+	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 10 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := slices.Clone(splits)
+	saved[0].Position = l.At[topic+"/0"]
+	saved[0].Offset = 5
+	id := k.recreate(t, topic)
+	k.send(t, recordsOf(topic, "new", 20)...)
+	splits[0].Position = l.At[topic+"/0"]
+	_, err = pollUntil(t, r, splits, never)
+	wantLost(t, err, topic+"/0", saved[0].Identity, id)
+	_, err = pollUntil(t, openSource(t, src, saved), saved, never)
+	wantLost(t, err, topic+"/0", saved[0].Identity, id)
+	_, err = src.Discover(t.Context(), saved)
+	wantLost(t, err, topic+"/0", saved[0].Identity, id)
+}
+
+// A topic that is deleted while it is read is lost after gone_after, not before.
+func TestKafkaSource_deletedTopicIsLost(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 1, "deleted", nil)
+	k.send(t, recordsOf(topic, "v", 3)...)
+	src := kafkaSource(t, kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, GoneAfter: 2 * time.Second})
+	splits := discoverAll(t, src)
+	r := openSource(t, src, splits)
+	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	splits[0].Position = l.At[topic+"/0"]
+	begin := time.Now()
+	if _, err := k.adm.DeleteTopic(t.Context(), topic); err != nil {
+		t.Fatal(err)
+	}
+	_, err = pollUntil(t, r, splits, never)
+	wantLost(t, err, topic+"/0", splits[0].Identity)
+	if waited := time.Since(begin); waited < 2*time.Second {
+		t.Errorf("got the error after %s, want it after gone_after = 2s", waited)
+	}
+}
+
+// Records that were deleted before they were read stop the reader, or are passed over and counted. A position above the end
+// and one from a leader epoch that the log never had are truncations.
+func TestKafkaSource_offsetsThatAreGone(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 1, "gone", nil)
+	k.send(t, recordsOf(topic, "v", 10)...)
+	settings := kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}}
+	src := kafkaSource(t, settings)
+	splits := discoverAll(t, src)
+	splits[0].Offset = 2
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(topic, 0, 6, -1)
+	if _, err := k.adm.DeleteRecords(t.Context(), offsets); err != nil {
+		t.Fatal(err)
+	}
+	_, err := pollUntil(t, openSource(t, src, splits), splits, never)
+	wantLost(t, err, "records 2 to 5 were deleted")
+	settings.OnLoss = "skip"
+	r := openSource(t, kafkaSource(t, settings), splits)
+	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 4 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"v-6", "v-7", "v-8", "v-9"}, valuesOf(l, topic+"/0")); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+	if counter, ok := r.(source.LossCounter); !ok || counter.Lost() != 4 {
+		t.Errorf("got the reader %T, want one that counted 4 lost records", r)
+	}
+	splits[0].Offset, splits[0].LeaderEpoch = 15, record.NoLeaderEpoch
+	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	wantLost(t, err, "ends at offset 10, and the position is 15")
+	splits[0].LeaderEpoch = 0
+	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	wantLost(t, err, "truncated", "epoch 0 ends at offset 10")
+	splits[0].Offset, splits[0].LeaderEpoch = 8, 7
+	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	wantLost(t, err, "the position is from epoch 7")
+}
+
+// An open transaction holds back what follows it; the end is the last stable offset, and the reader names who.
+func TestKafkaSource_openTransaction(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 1, "open", nil)
+	k.send(t, recordsOf(topic, "v", 3)...)
+	tx := kafkaWriter(t, k.addr, kgo.TransactionalID("holder-"+topic), kgo.TransactionTimeout(5*time.Minute))
+	if err := tx.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.ProduceSync(t.Context(), recordsOf(topic, "open", 2)...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	settings := kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, Start: "latest"}
+	if at := discoverAll(t, kafkaSource(t, settings))[0].Offset; at != 3 {
+		t.Errorf("got the end %d, want the last stable offset 3", at)
+	}
+	settings.Start = "earliest"
+	src := kafkaSource(t, settings)
+	splits := discoverAll(t, src)
+	r := openSource(t, src, splits)
+	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilTrue(t, "the transaction is named", func() bool {
+		return strings.Contains(r.Waiting(), fmt.Sprintf("the open transaction %q", "holder-"+topic))
+	})
+	if why := r.Waiting(); !strings.Contains(why, "state Ongoing") || !strings.Contains(why, "holds back 2 records from offset 3 on") {
+		t.Errorf("got Waiting %q, want state and records", why)
+	}
+	if err := tx.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	splits[0].Position = l.At[topic+"/0"]
+	l, err = pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return l.At[topic+"/0"].Offset == 6 })
+	if err != nil || len(l.Records) > 0 {
+		t.Errorf("after the abort: got %v, %v, want progress to 6 without records", l.Records, err)
+	}
+}
+
+// The mirror is seen by Kafka's own tools; a group with a member, of either protocol, is refused.
+func TestKafkaSource_mirrorsPositions(t *testing.T) {
+	k := newTopics(t, kafkaServer(t))
+	topic := k.create(t, 1, "mirror", nil)
+	k.send(t, recordsOf(topic, "v", 3)...)
+	settings := kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, GroupMirror: "mirror-" + topic}
+	src := kafkaSource(t, settings)
+	splits := discoverAll(t, src)
+	splits[0].Offset = 2
+	if err := src.Committed(t.Context(), []source.Position{splits[0].Position}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := k.adm.FetchOffsets(t.Context(), settings.GroupMirror)
+	if at, ok := got.Lookup(topic, 0); err != nil || !ok || at.At != 2 {
+		t.Errorf("got %v, %v, want the offset 2", at, err)
+	}
+	for name, opts := range map[string][]kgo.Opt{
+		"classic": nil, "modern": {kgo.WithContext(context.WithValue(t.Context(), "opt_in_kafka_next_gen_balancer_beta", true))}, //nolint:staticcheck // the client's key
+	} {
+		group := name + "-" + topic
+		member := kafkaWriter(t, k.addr, append(opts, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+		ctx, cancel := context.WithTimeout(t.Context(), sourcePatience)
+		if fetches := member.PollFetches(ctx); fetches.NumRecords() == 0 {
+			t.Fatalf("%s: the member reads nothing: %v", name, fetches.Err())
+		}
+		cancel()
+		settings.GroupMirror = group
+		_, err := kafkaSource(t, settings).Discover(t.Context(), nil)
+		if fault.KindOf(err) != fault.Misconfigured || !strings.Contains(err.Error(), "has 1 members") {
+			t.Errorf("%s: got %v, want the group refused", name, err)
+		}
+	}
+}
+
+// A broker that restarts: the reader waits, visibly, compares logs with the new leader epoch, and goes on where it was.
+func TestKafkaSource_brokerRestarts(t *testing.T) {
+	addr, broker := ownKafka(t)
+	k := newTopics(t, addr)
+	topic := k.create(t, 4, "restarts", nil)
+	want := map[string][]string{}
+	write := func(prefix string) {
+		for p := range int32(4) {
+			records := recordsOf(topic, prefix, 50)
+			for _, r := range records {
+				r.Partition = p
+				split := fmt.Sprintf("%s/%d", topic, p)
+				want[split] = append(want[split], string(r.Value))
+			}
+			k.send(t, records...)
+		}
+	}
+	write("before")
+	src := kafkaSource(t, kafka.Settings{Brokers: []string{addr}, Topics: []string{topic}})
+	splits := discoverAll(t, src)
+	r := openSource(t, src, splits)
+	count := func(n int) func(l *sourcetest.Log) bool {
+		return func(l *sourcetest.Log) bool {
+			all := 0
+			for _, records := range l.Records {
+				all += len(records)
+			}
+			return all == n
+		}
+	}
+	l, err := pollUntil(t, r, splits, count(200))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	note := func(l *sourcetest.Log) {
+		for split := range l.Records {
+			got[split] = append(got[split], valuesOf(l, split)...)
+		}
+		for i := range splits {
+			splits[i].Position = l.At[splits[i].Split]
+		}
+	}
+	note(l)
+	before := splits[0].LeaderEpoch
+	hard := time.Duration(0)
+	if err := broker.Stop(t.Context(), &hard); err != nil {
+		t.Fatal(err)
+	}
+	untilTrue(t, "the reader says that it waits", func() bool { return r.Waiting() != "" })
+	t.Logf("waiting: %s", r.Waiting())
+	if err := broker.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	write("after")
+	if l, err = pollUntil(t, r, splits, count(200)); err != nil {
+		t.Fatal(err)
+	}
+	note(l)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+	if after := splits[0].LeaderEpoch; after <= before {
+		t.Errorf("got the leader epoch %d after %d, want a newer one", after, before)
+	}
+	if why := r.Waiting(); why != "" {
+		t.Errorf("got Waiting %q at the end, want none", why)
+	}
+	// A position with the old epoch is good as well.
+	for i := range splits {
+		splits[i].LeaderEpoch = before
+	}
+	write("later")
+	if _, err := pollUntil(t, openSource(t, src, splits), splits, count(200)); err != nil {
+		t.Errorf("from positions of the old epoch: %v", err)
+	}
+}
+
+// ownKafka starts a broker that a test may harm.
+func ownKafka(t *testing.T) (string, testcontainers.Container) {
+	t.Helper()
+	port := freePort(t)
+	env := map[string]string{
+		"CLUSTER_ID": "6L6g3nShT-eMCtK--X86sw", "KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
+		"KAFKA_LISTENERS":                        "HOST://:19092,CONTROLLER://:9093",
+		"KAFKA_ADVERTISED_LISTENERS":             "HOST://127.0.0.1:" + port,
+		"KAFKA_CONTROLLER_LISTENER_NAMES":        "CONTROLLER",
+		"KAFKA_INTER_BROKER_LISTENER_NAME":       "HOST",
+		"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":   "HOST:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"KAFKA_CONTROLLER_QUORUM_VOTERS":         "1@localhost:9093",
+		"KAFKA_LOG_DIRS":                         "/var/lib/kafka/data",
+		"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+		"KAFKA_AUTO_CREATE_TOPICS_ENABLE":        "false",
+	}
+	c, err := testcontainers.Run(context.Background(), kafkaImage,
+		testcontainers.WithExposedPorts("19092/tcp"), testcontainers.WithEnv(env),
+		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
+			h.PortBindings = network.PortMap{network.MustParsePort("19092/tcp"): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
+		}),
+		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started").WithPollInterval(50*time.Millisecond)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Terminate(context.Background(), testcontainers.StopTimeout(0)); err != nil {
+			t.Error(err)
+		}
+	})
+	return "127.0.0.1:" + port, c
+}
