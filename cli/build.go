@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -111,7 +112,21 @@ func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 			return nil
 		}
 	}
-	return d
+	return bind(p, d)
+}
+
+// bind checks steps and codec against each other, as far as the config alone allows it, and reports what does not fit.
+func bind(p config.Pipeline, d *pipeline.Definition) *pipeline.Definition {
+	_, err := pipeline.Bind(d)
+	if err == nil {
+		return d
+	}
+	at := p.Decode
+	if e, ok := errors.AsType[*pipeline.StepError](err); ok {
+		at, err = p.Steps[e.Place], e.Err
+	}
+	at.Errorf("", "%s", err)
+	return nil
 }
 
 func (a *app) deadLetter(p config.Pipeline, d *pipeline.Definition, env Env) (sink.Plugin, bool) {

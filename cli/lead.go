@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/ingestd/ingestd/pipeline"
@@ -15,6 +16,11 @@ func leadOn(r pipeline.Result, config string) string {
 	case machine.StoppedFenced:
 		return "nothing, if the newer run is meant to run; " + command("checkpoint list "+r.Name) + " shows who claimed, and when"
 	case machine.StoppedLost:
+		for _, p := range r.Pending {
+			if strings.Contains(r.Text, fmt.Sprintf("sink %q", p.Name)) {
+				return command("checkpoint drop "+r.Name+" "+p.Name+" --accept-loss --reason WHY") + " shows what is given up, and does it with --yes"
+			}
+		}
 		return command("offsets show "+r.Name) + ", then " +
 			command("offsets set "+r.Name+" SPLIT=OFFSET --accept-loss --reason WHY") + " shows the change, and does it with --yes"
 	case machine.StoppedCorrupt:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
-	"github.com/ingestd/ingestd/internal/telemetry"
 	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/source"
@@ -135,49 +133,20 @@ func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
 	case strings.TrimSpace(o.reason) == "":
 		return exitWith(exitUsage, errors.New("nothing was changed: give a --reason"))
 	}
-	return o.publish(ctx, a, l, place{def, head.Seq, moves})
-}
-
-// place is where a change goes, and the log number of the checkpoint that the difference was shown for.
-type place struct {
-	def   *pipeline.Definition
-	shown checkpoint.Seq
-	moves []move
-}
-
-// publish makes the change under the data directory's lock and the lease.
-func (o *offsetsChange) publish(ctx context.Context, a *app, l *loaded, p place) error {
-	lock, err := a.plugins.Lock(l.daemon.DataDir)
-	if err != nil {
-		return exitWith(exitConfig, errors.New(describe(err)))
-	}
-	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
-	env := environment(l, telemetry.New(version()), p.def, nil)
-	seq, err := pipeline.Edit(ctx, p.def, env, pipeline.Change{
-		Author: o.who(), Reason: o.reason,
-		Apply: func(at checkpoint.Seq, man checkpoint.Manifest) (checkpoint.Manifest, error) {
-			if at != p.shown {
-				return man, fmt.Errorf("a newer checkpoint was published in the meantime: look again")
-			}
-			changed, _, err := o.apply(man, p.moves)
+	return a.publishByHand(ctx, l, def, o.out, handmade{
+		author: o.who(), reason: o.reason, shown: head.Seq,
+		apply: func(man checkpoint.Manifest) (checkpoint.Manifest, error) {
+			changed, _, err := o.apply(man, moves)
 			return changed, err
 		},
 	})
-	if err != nil {
-		return exitWith(exitForKind(fault.KindOf(err)), errors.New(describe(err)))
-	}
-	_, err = fmt.Fprintf(o.out, "published as log number %d\n", seq)
-	return err
 }
 
 func (o *offsetsChange) who() string {
 	if o.author != "" {
 		return o.author
 	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return "unknown"
+	return whoever()
 }
 
 func parseMoves(args []string) ([]move, error) {

@@ -31,7 +31,7 @@ mends each problem. It changes nothing, but it makes the folder of a local check
 			if format != "text" && format != "json" {
 				return exitWith(exitUsage, fmt.Errorf("--format is %q, want text or json", format))
 			}
-			v := validation{connect: connect}
+			v := validation{connect: connect, Errors: config.Errors{}, Pipelines: []pipelineFinding{}}
 			return v.report(cmd.OutOrStdout(), format, v.check(cmd.Context(), a))
 		},
 	}
@@ -47,15 +47,8 @@ const connectTimeout = 30 * time.Second
 type validation struct {
 	connect   bool
 	Config    string            `json:"config"`
-	Errors    []configError     `json:"errors"`
+	Errors    config.Errors     `json:"errors"`
 	Pipelines []pipelineFinding `json:"pipelines"`
-}
-
-type configError struct {
-	File    string `json:"file"`
-	Line    int    `json:"line"`
-	Column  int    `json:"column"`
-	Message string `json:"message"`
 }
 
 type pipelineFinding struct {
@@ -83,16 +76,16 @@ func (v *validation) check(ctx context.Context, a *app) error {
 	if err != nil {
 		if list, ok := errors.AsType[config.Errors](err); ok {
 			for _, e := range list {
-				v.Errors = append(v.Errors, configError{e.File, e.Line, e.Column, e.Error()})
+				v.Errors = append(v.Errors, e)
 			}
 		} else {
-			v.Errors = append(v.Errors, configError{File: a.config, Message: err.Error()})
+			v.Errors = append(v.Errors, &config.Error{File: a.config, Message: err.Error()})
 		}
 		return exitWith(exitConfig, nil)
 	}
 	defer l.close()
 	if _, _, err := divideMemory(l); err != nil {
-		v.Errors = append(v.Errors, configError{File: a.config, Message: err.Error()})
+		v.Errors = append(v.Errors, &config.Error{File: a.config, Message: err.Error()})
 		return exitWith(exitConfig, nil)
 	}
 	code := exitDone
@@ -108,17 +101,12 @@ func (v *validation) check(ctx context.Context, a *app) error {
 }
 
 func (v *validation) pipeline(ctx context.Context, l *loaded, def *pipeline.Definition) (pipelineFinding, int) {
-	p := pipelineFinding{Name: def.Name, Delivery: string(def.Delivery)}
+	p := pipelineFinding{Name: def.Name, Delivery: string(def.Delivery), Findings: []finding{}}
 	if !v.connect {
 		g := pipeline.Derive(def, nil)
 		p.Holds, p.Guarantee, p.Reasons = g.Holds, g.Summary, g.Reasons
-		columns, err := pipeline.Bind(def)
-		p.Columns = columns
-		switch {
-		case err != nil:
-			p.Error = describe(err)
-			return p, exitForKind(fault.KindOf(err))
-		case !g.Holds:
+		p.Columns, _ = pipeline.Bind(def) //nolint:errcheck // loading has checked it
+		if !g.Holds {
 			return p, exitGuarantee
 		}
 		return p, exitDone
@@ -168,7 +156,7 @@ func (v *validation) report(out io.Writer, format string, err error) error {
 
 func (v *validation) text(b *strings.Builder) {
 	for _, e := range v.Errors {
-		b.WriteString(e.Message + "\n")
+		b.WriteString(e.Error() + "\n")
 	}
 	for _, p := range v.Pipelines {
 		p.text(b)
@@ -184,7 +172,7 @@ func (v *validation) text(b *strings.Builder) {
 
 func (p *pipelineFinding) text(b *strings.Builder) {
 	mark := "✓"
-	if !p.Holds {
+	if !p.Holds || p.Error != "" {
 		mark = "✗"
 	}
 	line := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }

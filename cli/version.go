@@ -15,11 +15,11 @@ func (a *app) versionCommand() *cobra.Command {
 		Example: "  ingestd version --build-info",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if info, ok := debug.ReadBuildInfo(); ok && buildInfo {
-				fmt.Fprint(cmd.OutOrStdout(), info.String()) //nolint:errcheck // standard output of a short command
-				return nil
+				_, err := fmt.Fprint(cmd.OutOrStdout(), info.String())
+				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "ingestd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH) //nolint:errcheck // standard output of a short command
-			return nil
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "ingestd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&buildInfo, "build-info", false, "also every module that it was built from")

@@ -87,7 +87,7 @@ func TestClickHouse_refusedRowsAreFound(t *testing.T) {
 		r.assemble()
 		units := r.prepared(trapBatch(10, 3))
 		o, rejected, err := r.committer.Commit(context.Background(), units[0])
-		if o != sink.Retry || len(rejected) != 0 || fault.KindOf(err) != fault.Misconfigured || !strings.Contains(err.Error(), "topic/0 offset 5") {
+		if o != sink.Retry || len(rejected) != 0 || fault.KindOf(err) != fault.Rejected || !strings.Contains(err.Error(), "topic/0 offset 5") {
 			t.Errorf("got %v, %v (%v); want retry, misconfigured and the place of the row", o, fault.KindOf(err), err)
 		}
 	})

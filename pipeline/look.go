@@ -25,7 +25,8 @@ type Found struct {
 }
 
 // Bind checks codec and steps against each other as far as that is possible without a look at the target, and returns the
-// columns that are written, "name type"; none when only the target knows them. Errors are fault.Misconfigured.
+// columns that are written, "name type"; none when only the target knows them. Errors are fault.Misconfigured; one of a step is
+// a [StepError].
 func Bind(def *Definition) ([]string, error) {
 	if !def.Sink.Capabilities().AnyColumns {
 		return nil, nil
@@ -36,6 +37,19 @@ func Bind(def *Definition) ([]string, error) {
 	}
 	return p.columns(), nil
 }
+
+// StepError says which step does not fit the columns that it gets.
+type StepError struct {
+	Place int // among the pipeline's steps, from 0
+	Name  string
+	Err   error
+}
+
+// Error names the step.
+func (e *StepError) Error() string { return fmt.Sprintf("step %q: %s", e.Name, e.Err) }
+
+// Unwrap returns what does not fit.
+func (e *StepError) Unwrap() error { return e.Err }
 
 // Look asks the source, the sinks and the checkpoint store of a pipeline whether it would start, and what it would guarantee.
 func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {

@@ -60,9 +60,23 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 			return err
 		}
 	}
-	for _, s := range def.Steps {
+	for i, s := range def.Steps {
 		if p.written, _, err = s.Bind(p.written); err != nil {
-			return fmt.Errorf("step %q: %w", s.Name(), err)
+			return &StepError{i, s.Name(), err}
+		}
+	}
+	return p.fits(wanted)
+}
+
+// fits refuses columns that the sink's target does not have: better now than at the first batch.
+func (p *plan) fits(wanted *record.Schema) error {
+	if wanted == nil {
+		return nil
+	}
+	for _, f := range p.written.Fields {
+		if wanted.Index(f.Name) < 0 {
+			return fault.WithRemedy("pipeline", fault.Misconfigured, fmt.Errorf("the sink's target has no column %q", f.Name),
+				"take it out with a step of type drop, or give the target the column")
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ingestd/ingestd/cli"
@@ -119,16 +120,31 @@ func TestExit_guarantee(t *testing.T) {
 	h.run("run", "-c", "my.toml").want(t, 0)
 }
 
-// 6: input that was not read yet is gone, or stored bytes fail their check. The message has the command that leads on.
+// 6: input that was not read yet is gone. The message has the commands that lead on, and they do.
 func TestExit_lost(t *testing.T) {
 	h := newHome(t)
-	h.write("my.toml", flow(letters))
-	h.numbers("a.ndjson", 100)
-	h.numbers("b.ndjson", 100)
-	h.run("run", "-c", "my.toml").want(t, 0)
-	h.numbers("b.ndjson", 7)
-	h.run("run", "-c", "my.toml").want(t, 6, "b.ndjson",
-		"ingestd offsets show p -c my.toml", "ingestd offsets set p SPLIT=OFFSET --accept-loss --reason WHY -c my.toml")
+	b := newBroker(t)
+	h.write("my.toml", kafkaFlow(b.addr, letters))
+	b.produce(100)
+	first := h.start("my.toml")
+	eventually(t, "100 rows", func() bool { return len(h.rows("out")) == 100 })
+	first.signal(syscall.SIGTERM)
+	if code := first.code(); code != 0 {
+		t.Fatalf("got exit code %d:\n%s", code, first.out)
+	}
+	b.recreate()
+	b.produce(10)
+	for range 2 { // a restart does not go past it
+		h.run("run", "-c", "my.toml").want(t, 6, "events", "recreated",
+			"ingestd offsets show p -c my.toml", "ingestd offsets set p SPLIT=OFFSET --accept-loss --reason WHY -c my.toml")
+	}
+	h.run("offsets", "set", "p", "events/0=forget", "events/1=forget", "--accept-loss", "--reason", "made anew", "--yes", "-c", "my.toml").want(t, 0)
+	second := h.start("my.toml")
+	eventually(t, "10 rows more", func() bool { return len(h.rows("out")) == 110 })
+	second.signal(syscall.SIGTERM)
+	if code := second.code(); code != 0 {
+		t.Fatalf("got exit code %d:\n%s", code, second.out)
+	}
 }
 
 func TestExit_corrupt(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ingestd/ingestd/cli"
 	"github.com/ingestd/ingestd/config"
@@ -298,6 +299,33 @@ func (b *broker) produce(n int) {
 	if err := b.client.ProduceSync(b.t.Context(), records...).FirstErr(); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// produceText appends a record to the first partition.
+func (b *broker) produceText(text string) {
+	b.t.Helper()
+	if err := b.client.ProduceSync(b.t.Context(), &kgo.Record{Value: []byte(text)}).FirstErr(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// recreate deletes the topic and makes it again: another one of the same name.
+func (b *broker) recreate() {
+	b.t.Helper()
+	del := kmsg.NewPtrDeleteTopicsRequest()
+	del.TopicNames = []string{"events"}
+	del.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: kmsg.StringPtr("events")}}
+	if _, err := del.RequestWith(b.t.Context(), b.client); err != nil {
+		b.t.Fatal(err)
+	}
+	create := kmsg.NewPtrCreateTopicsRequest()
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "events", 2, 1
+	create.Topics = append(create.Topics, topic)
+	if _, err := create.RequestWith(b.t.Context(), b.client); err != nil {
+		b.t.Fatal(err)
+	}
+	b.client.PurgeTopicsFromClient("events")
 }
 
 // golden compares text with a file of this package's testdata, or writes it. The place is that before newHome.

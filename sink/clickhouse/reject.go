@@ -55,7 +55,7 @@ func (c *committer) refused(ctx context.Context, a *attempt, cause error) (sink.
 // stopOn is the error that on_reject = "stop" ends with.
 func stopOn(rows []sink.RejectedRow) error {
 	l := &rows[0].Letter
-	return fault.WithRemedy("", fault.Misconfigured,
+	return fault.WithRemedy("", fault.Rejected,
 		fmt.Errorf("the server refuses %d rows, the first is %s offset %d: %s", len(rows), l.Split, l.Offset, l.Reason),
 		`mend the table, or set on_reject = "dead_letter"`)
 }

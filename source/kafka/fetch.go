@@ -16,7 +16,8 @@ import (
 const (
 	// fetchWait is how long a broker may wait for news before it answers.
 	fetchWait = 500 * time.Millisecond
-	// heldRest is the pause between fetches that found nothing while some split of the broker is held back.
+	// heldRest is the pause after a fetch that found nothing and was answered at once: while some split of the broker is held
+	// back, or of a broker that does not wait when it should.
 	heldRest = 50 * time.Millisecond
 	// partitionBytes is how much one partition gets of an answer.
 	partitionBytes = 1 << 20
@@ -33,6 +34,7 @@ type fetchJob struct {
 	bytes  int32
 	wait   time.Duration
 	alone  bool // for one split, of its leader
+	full   bool // the answer was so full that it may lack records that are there, of all splits but the first
 }
 
 // turn rotates the splits: a broker fills its answer in the order of the request.
@@ -43,6 +45,7 @@ func (j *fetchJob) turn(n int) {
 
 // fetch sends the request and takes in the answer.
 func (r *Reader) fetch(ctx context.Context, job *fetchJob) {
+	begin := time.Now()
 	resp, err := r.ask(ctx, job)
 	if ctx.Err() != nil {
 		return
@@ -59,18 +62,10 @@ func (r *Reader) fetch(ctx context.Context, job *fetchJob) {
 		r.trouble(job.splits, fmt.Sprintf("broker %d does not answer: %v", job.node, err))
 		return
 	}
-	byID, byName := map[topicID]*kmsg.FetchResponseTopic{}, map[string]*kmsg.FetchResponseTopic{}
-	for i := range resp.Topics {
-		t := &resp.Topics[i]
-		byID[t.TopicID], byName[t.Topic] = t, t
-	}
-	news := false
+	find := job.index(resp)
+	news := 0
 	for _, s := range job.splits {
-		t := byName[s.key.topic]
-		if resp.Version >= 13 {
-			t = byID[s.id]
-		}
-		rp := partition(t, s.key.partition)
+		rp := find(s)
 		if rp == nil {
 			continue // there was no room in the answer, or the broker throttles us
 		}
@@ -81,12 +76,36 @@ func (r *Reader) fetch(ctx context.Context, job *fetchJob) {
 			}
 			return
 		}
-		news = news || moved
+		if moved {
+			news++
+		}
 	}
-	if !news {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.mu.brokers[job.node].idleAt = time.Now().Add(heldRest)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.mu.brokers[job.node]
+	b.turn += max(1, news)
+	if now := time.Now(); news == 0 && now.Sub(begin) < heldRest {
+		b.idleAt = now.Add(heldRest)
+	}
+}
+
+// index returns how to find a split's part of an answer, and notes whether others can have taken its room.
+func (j *fetchJob) index(resp *kmsg.FetchResponse) func(s *split) *kmsg.FetchResponseTopicPartition {
+	byID, byName := map[topicID]*kmsg.FetchResponseTopic{}, map[string]*kmsg.FetchResponseTopic{}
+	size := int64(0)
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		byID[t.TopicID], byName[t.Topic] = t, t
+		for k := range t.Partitions {
+			size += int64(len(t.Partitions[k].RecordBatches))
+		}
+	}
+	j.full = size+int64(min(partitionBytes, j.bytes)) > int64(j.bytes)
+	return func(s *split) *kmsg.FetchResponseTopicPartition {
+		if resp.Version >= 13 {
+			return partition(byID[s.id], s.key.partition)
+		}
+		return partition(byName[s.key.topic], s.key.partition)
 	}
 }
 
@@ -172,13 +191,14 @@ func (r *Reader) answer(ctx context.Context, job *fetchJob, s *split, rp *kmsg.F
 		return moved, r.unreadable(s, err)
 	}
 	r.mu.Lock()
-	s.ok()
+	r.okLocked(s)
 	s.corrupt = 0
 	empty := !moved && !s.done && s.next < s.end(r.plan.isolation)
+	room := !job.full || s == job.splits[0]
 	switch {
 	case !empty:
 		s.idle, s.alone = 0, false
-	case !job.alone:
+	case !job.alone && room:
 		s.idle++
 		s.alone = s.idle >= idleMax
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -37,6 +38,10 @@ func (r *Reader) compare(ctx context.Context, node int32, splits []*split) {
 	if ctx.Err() != nil {
 		return
 	}
+	if err != nil && r.lacks(ctx, node, req.Key()) {
+		r.agree(splits)
+		return
+	}
 	if err != nil {
 		r.trouble(splits, fmt.Sprintf("broker %d does not answer: %v", node, err))
 		return
@@ -58,6 +63,25 @@ func (r *Reader) compare(ctx context.Context, node int32, splits []*split) {
 			r.fail(err)
 			return
 		}
+	}
+}
+
+// lacks reports whether a broker says that it does not know a request.
+func (r *Reader) lacks(ctx context.Context, node int32, key int16) bool {
+	kresp, err := r.client.Broker(int(node)).Request(ctx, kmsg.NewPtrApiVersionsRequest())
+	resp, ok := kresp.(*kmsg.ApiVersionsResponse)
+	if err != nil || !ok || resp.ErrorCode != 0 || len(resp.ApiKeys) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(resp.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return k.ApiKey == key })
+}
+
+// agree takes positions as they are, because the broker has no way to compare them.
+func (r *Reader) agree(splits []*split) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range splits {
+		s.agreed = s.comparing == s.leaderEpoch
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/ingestd/ingestd/record"
@@ -286,4 +287,41 @@ func BenchmarkBuilder(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch.records)), "ns/record")
 		})
 	}
+}
+
+// BenchmarkReader measures the whole way from a broker to Poll, in records of 300 bytes.
+func BenchmarkReader(b *testing.B) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "orders"), kfake.SyntheticFetch(kfake.SyntheticBatch{
+		Records: 500, RecordBytes: 300, RandomFrac: 0.3, Compression: kgo.Lz4Compression(),
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	src, err := New(settings(c, "orders"), quietLog())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer src.Close()
+	splits, err := src.Discover(b.Context(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := src.Open(b.Context(), splits, sourcetest.NewBudget(64<<20))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		f, err := r.Poll(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		n += len(f.Rows)
+		f.Release()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 }

@@ -46,6 +46,7 @@ type Reader struct {
 		queued  int64
 		meta    metaState
 		blocked int // requests that wait for the budget
+		notes   []note
 		err     error
 		closed  bool
 	}
@@ -54,8 +55,15 @@ type Reader struct {
 // broker is what the steward knows about one broker.
 type broker struct {
 	busy   bool      // a fetch is under way
-	idleAt time.Time // with splits that are held back: no fetch before
+	idleAt time.Time // no fetch before
 	turn   int       // rotates the order of splits
+}
+
+// note is a line for the log. Lines are written when the lock is free.
+type note struct {
+	level slog.Level
+	msg   string
+	attrs []slog.Attr
 }
 
 // metaState is the steward's state of asking for metadata.

@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ingestd/ingestd/record"
@@ -106,19 +108,44 @@ func (s *split) learn(decoded, compressed int) {
 	s.ratio = max(1, s.ratio*slow, float64(decoded)/float64(compressed)*margin)
 }
 
-// ok notes that the split can go on.
-func (s *split) ok() {
+// okLocked notes that the split can go on.
+func (r *Reader) okLocked(s *split) {
+	if s.problem != "" {
+		waited := time.Since(s.problemAt).Round(time.Millisecond)
+		r.noteLocked(slog.LevelInfo, "split goes on", slog.String("split", s.Split.Split), slog.Duration("waited", waited))
+	}
 	s.problem, s.attempts, s.retryAt = "", 0, time.Time{}
 }
 
-// wait notes why the split can't go on, and when to try again.
-func (s *split) wait(now time.Time, problem string) {
-	if s.problem == "" {
-		s.problemAt = now
-	}
-	s.problem = problem
+// waitLocked notes why the split can't go on, and when to try again.
+func (r *Reader) waitLocked(s *split, now time.Time, problem string) {
+	r.problemLocked(s, now, problem)
 	s.retryAt = now.Add(backoff(s.attempts))
 	s.attempts++
+}
+
+// problemLocked notes why the split can't go on, since when.
+func (r *Reader) problemLocked(s *split, since time.Time, problem string) {
+	if s.problem == "" {
+		s.problemAt = since
+		r.noteLocked(slog.LevelWarn, "split waits", slog.String("split", s.Split.Split), slog.String("reason", problem))
+	}
+	s.problem = problem
+}
+
+func (r *Reader) noteLocked(level slog.Level, msg string, attrs ...slog.Attr) {
+	r.mu.notes = append(r.mu.notes, note{level, msg, attrs})
+}
+
+// tell writes the notes.
+func (r *Reader) tell(ctx context.Context) {
+	r.mu.Lock()
+	notes := r.mu.notes
+	r.mu.notes = nil
+	r.mu.Unlock()
+	for _, n := range notes {
+		r.log.LogAttrs(ctx, n.level, n.msg, n.attrs...)
+	}
 }
 
 const (

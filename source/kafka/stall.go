@@ -32,7 +32,7 @@ func (r *Reader) held(ctx context.Context, s *split) error {
 	}
 	if now.Before(s.diagnoseAt) {
 		if s.problem == "" && now.Sub(s.stuckAt) >= stuckAfter {
-			s.problem, s.problemAt = r.stuckText(s, now, "an open transaction"), s.stuckAt
+			r.problemLocked(s, s.stuckAt, r.stuckText(s, now, "an open transaction"))
 		}
 		r.mu.Unlock()
 		return nil
@@ -44,7 +44,7 @@ func (r *Reader) held(ctx context.Context, s *split) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.holder = who
-	s.problem, s.problemAt = r.stuckText(s, now, who), s.stuckAt
+	r.problemLocked(s, s.stuckAt, r.stuckText(s, now, who))
 	return nil
 }
 

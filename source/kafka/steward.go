@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -30,6 +29,7 @@ func (r *Reader) steward(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		timer.Reset(r.step(ctx))
+		r.tell(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -120,7 +120,7 @@ func (r *Reader) stepBroker(ctx context.Context, now time.Time, node int32, spli
 	case len(fresh) > 0:
 		r.launch(b, fresh, func() { r.compare(ctx, node, fresh) })
 	case len(job.splits) == 0:
-	case held && b.idleAt.After(now):
+	case b.idleAt.After(now):
 		until(b.idleAt)
 	default:
 		// A split that is held back must not find the broker waiting for news of the others when its turn comes.
@@ -128,7 +128,6 @@ func (r *Reader) stepBroker(ctx context.Context, now time.Time, node int32, spli
 			job.wait = fetchWait
 		}
 		job.turn(b.turn)
-		b.turn++
 		r.launch(b, job.splits, func() { r.fetch(ctx, job) })
 	}
 }
@@ -165,7 +164,7 @@ func (r *Reader) refresh(ctx context.Context) {
 	if err != nil {
 		for _, s := range r.mu.splits {
 			if s.leader < 0 && !s.done {
-				s.wait(now, err.Error())
+				r.waitLocked(s, now, err.Error())
 			}
 		}
 		m.wanted = true
@@ -224,21 +223,22 @@ func (r *Reader) meet(s *split, t topicMeta, now time.Time) error {
 		if s.foreign++; s.foreign >= foreignMax {
 			return recreated(s.key.topic, s.id, t.id, s.Split.Split)
 		}
-		s.wait(now, fmt.Sprintf("topic %s has the ID %s, and the position's is %s", s.key.topic, t.id, s.id))
+		r.waitLocked(s, now, fmt.Sprintf("topic %s has the ID %s, and the position's is %s", s.key.topic, t.id, s.id))
 		return nil
 	}
 	s.missingAt, s.foreign = time.Time{}, 0
 	if leader.broker < 0 {
 		s.leader = -1
-		s.wait(now, fmt.Sprintf("the partition has no leader: %v", cmp.Or(leader.err, error(kerr.LeaderNotAvailable))))
+		r.waitLocked(s, now, fmt.Sprintf("the partition has no leader: %v", cmp.Or(leader.err, error(kerr.LeaderNotAvailable))))
 		return nil
 	}
 	if leader.epoch >= 0 && leader.epoch < s.leaderEpoch {
 		return nil // older than what we know
 	}
 	if s.leader != leader.broker || s.leaderEpoch != leader.epoch {
-		s.leader, s.leaderEpoch, s.replica, s.agreed = leader.broker, leader.epoch, -1, s.epoch < 0
+		s.leader, s.leaderEpoch, s.agreed = leader.broker, leader.epoch, s.epoch < 0
 	}
+	s.replica = -1 // the leader knows whether a replica that it named before is still a good one
 	return nil
 }
 
@@ -255,7 +255,7 @@ func (r *Reader) missing(s *split, why error, now time.Time) error {
 	if gone >= r.plan.GoneAfter && (errors.Is(why, kerr.UnknownTopicOrPartition) || errors.Is(why, kerr.UnknownTopicID)) {
 		return goneError(s.Split.Split, s.id, gone)
 	}
-	s.wait(now, fmt.Sprintf("the brokers don't know the partition: %v", why))
+	r.waitLocked(s, now, fmt.Sprintf("the brokers don't know the partition: %v", why))
 	return nil
 }
 
@@ -276,11 +276,7 @@ func (r *Reader) trouble(splits []*split, problem string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range splits {
-		first := s.problem == ""
-		s.wait(now, problem)
-		if first {
-			r.log.LogAttrs(context.Background(), slog.LevelWarn, "split waits", slog.String("split", s.Split.Split), slog.String("reason", problem))
-		}
+		r.waitLocked(s, now, problem)
 	}
 	r.mu.meta.wanted = true
 }

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ingestd/ingestd/checkpoint"
+	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/pipeline"
+)
+
+// drop gives up what is decided for a sink and can't ever be committed, by hand: the way on after a sink has answered Lost.
+type drop struct {
+	out, log               io.Writer
+	pipeline, sink, reason string
+	acceptLoss, yes        bool
+}
+
+func (a *app) dropCommand() *cobra.Command {
+	var d drop
+	cmd := &cobra.Command{
+		Use: "drop PIPELINE SINK", Short: "Give up what is decided for a sink and can't be committed any more, offline", Args: cobra.ExactArgs(2),
+		Long: `Takes the pipeline's lease and publishes a checkpoint that lists nothing pending for the sink (sink or dead_letter). The rows of
+what is dropped are lost unless they are in the target already: look there first. It is the way on after a stop as lost, when
+prepared rows are gone. Without --yes it only shows what would be dropped. A run that is alive is fenced and stops.`,
+		Example: `  ingestd checkpoint drop orders sink --reason "staging folder was deleted" --accept-loss --yes -c my.toml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d.out, d.log, d.pipeline, d.sink = cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], args[1]
+			return d.run(cmd.Context(), a)
+		},
+	}
+	cmd.Flags().StringVar(&d.reason, "reason", "", "why; it is kept in the checkpoint")
+	cmd.Flags().BoolVar(&d.acceptLoss, "accept-loss", false, "the rows are lost on purpose")
+	cmd.Flags().BoolVar(&d.yes, "yes", false, "do it; without, only what would be dropped is shown")
+	return cmd
+}
+
+func (d *drop) run(ctx context.Context, a *app) error {
+	l, def, err := a.definition(d.pipeline, d.log)
+	if l != nil {
+		defer l.close()
+	}
+	if err != nil {
+		return err
+	}
+	entries, err := pipeline.History(ctx, def)
+	if err != nil {
+		return exitWith(exitForKind(fault.KindOf(err)), err)
+	}
+	head, ok := newest(entries)
+	if !ok {
+		return exitWith(exitFailed, errors.New("no checkpoint yet: nothing is decided"))
+	}
+	_, what, err := d.apply(*head.Entry.Manifest)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	if _, err := io.WriteString(d.out, what); err != nil {
+		return err
+	}
+	switch {
+	case !d.yes:
+		_, err := fmt.Fprintln(d.out, "nothing was changed; the same command with --accept-loss, --reason and --yes does it")
+		return err
+	case !d.acceptLoss || strings.TrimSpace(d.reason) == "":
+		return exitWith(exitUsage, errors.New("nothing was changed: it needs --accept-loss and a --reason"))
+	}
+	return a.publishByHand(ctx, l, def, d.out, handmade{
+		author: whoever(), reason: d.reason, shown: head.Seq,
+		apply: func(man checkpoint.Manifest) (checkpoint.Manifest, error) {
+			changed, _, err := d.apply(man)
+			return changed, err
+		},
+	})
+}
+
+// apply returns the manifest without the sink's pending committables, and names them.
+func (d *drop) apply(man checkpoint.Manifest) (checkpoint.Manifest, string, error) {
+	var what strings.Builder
+	sinks := append([]checkpoint.SinkState(nil), man.Sinks...)
+	for i := range sinks {
+		if sinks[i].Name != d.sink {
+			continue
+		}
+		if len(sinks[i].Pending) == 0 {
+			return man, "", fmt.Errorf("nothing is pending for %q", d.sink)
+		}
+		for _, c := range sinks[i].Pending {
+			fmt.Fprintf(&what, "- %s: checkpoint %d of lease %d, unit %d: %d rows\n", d.sink, c.Checkpoint, c.Lease, c.Unit, c.Rows)
+		}
+		sinks[i].Pending = nil
+		man.Sinks = sinks
+		return man, what.String(), nil
+	}
+	return man, "", fmt.Errorf("the checkpoint has no sink %q", d.sink)
+}
