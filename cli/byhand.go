@@ -16,21 +16,51 @@ import (
 // handmade is a change of the newest checkpoint by a person.
 type handmade struct {
 	author, reason string
-	shown          checkpoint.Seq // the log number of the checkpoint that the difference was shown for
 	apply          func(checkpoint.Manifest) (checkpoint.Manifest, error)
 }
 
+// target is the pipeline that a change is for, and the checkpoint that the difference is shown for.
+type target struct {
+	loaded *loaded
+	def    *pipeline.Definition
+	head   pipeline.Logged
+}
+
+func (t target) close() {
+	if t.loaded != nil {
+		t.loaded.close()
+	}
+}
+
+// newestOf finds a pipeline's newest checkpoint, beside whatever runs. The target is to be closed also after an error.
+func (a *app) newestOf(ctx context.Context, name string, log io.Writer) (target, error) {
+	var t target
+	var err error
+	if t.loaded, t.def, err = a.definition(name, log); err != nil {
+		return t, err
+	}
+	entries, err := pipeline.History(ctx, t.def)
+	if err != nil {
+		return t, exitWith(exitForKind(fault.KindOf(err)), err)
+	}
+	var ok bool
+	if t.head, ok = newest(entries); !ok {
+		return t, exitWith(exitFailed, errors.New("no checkpoint yet: set source.start instead"))
+	}
+	return t, nil
+}
+
 // publishByHand makes a change under the data directory's lock and the lease.
-func (a *app) publishByHand(ctx context.Context, l *loaded, def *pipeline.Definition, out io.Writer, h handmade) error {
-	lock, err := a.plugins.Lock(l.daemon.DataDir)
+func (a *app) publishByHand(ctx context.Context, t target, out io.Writer, h handmade) error {
+	lock, err := a.plugins.Lock(t.loaded.daemon.DataDir)
 	if err != nil {
 		return exitWith(exitConfig, errors.New(describe(err)))
 	}
 	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
-	seq, err := pipeline.Edit(ctx, def, environment(l, telemetry.New(version()), def, nil), pipeline.Change{
+	seq, err := pipeline.Edit(ctx, t.def, environment(t.loaded, telemetry.New(version()), t.def, nil), pipeline.Change{
 		Author: h.author, Reason: h.reason,
 		Apply: func(at checkpoint.Seq, man checkpoint.Manifest) (checkpoint.Manifest, error) {
-			if at != h.shown {
+			if at != t.head.Seq {
 				return man, errors.New("a newer checkpoint was published in the meantime: look again")
 			}
 			return h.apply(man)

@@ -10,8 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ingestd/ingestd/checkpoint"
-	"github.com/ingestd/ingestd/fault"
-	"github.com/ingestd/ingestd/pipeline"
 )
 
 // drop gives up what is decided for a sink and can't ever be committed, by hand: the way on after a sink has answered Lost.
@@ -41,22 +39,12 @@ prepared rows are gone. Without --yes it only shows what would be dropped. A run
 }
 
 func (d *drop) run(ctx context.Context, a *app) error {
-	l, def, err := a.definition(d.pipeline, d.log)
-	if l != nil {
-		defer l.close()
-	}
+	t, err := a.newestOf(ctx, d.pipeline, d.log)
+	defer t.close()
 	if err != nil {
 		return err
 	}
-	entries, err := pipeline.History(ctx, def)
-	if err != nil {
-		return exitWith(exitForKind(fault.KindOf(err)), err)
-	}
-	head, ok := newest(entries)
-	if !ok {
-		return exitWith(exitFailed, errors.New("no checkpoint yet: nothing is decided"))
-	}
-	_, what, err := d.apply(*head.Entry.Manifest)
+	_, what, err := d.apply(*t.head.Entry.Manifest)
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
@@ -70,8 +58,8 @@ func (d *drop) run(ctx context.Context, a *app) error {
 	case !d.acceptLoss || strings.TrimSpace(d.reason) == "":
 		return exitWith(exitUsage, errors.New("nothing was changed: it needs --accept-loss and a --reason"))
 	}
-	return a.publishByHand(ctx, l, def, d.out, handmade{
-		author: whoever(), reason: d.reason, shown: head.Seq,
+	return a.publishByHand(ctx, t, d.out, handmade{
+		author: whoever(), reason: d.reason,
 		apply: func(man checkpoint.Manifest) (checkpoint.Manifest, error) {
 			changed, _, err := d.apply(man)
 			return changed, err

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ingestd/ingestd/checkpoint"
-	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/source"
@@ -104,21 +103,12 @@ func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
-	l, def, err := a.definition(o.pipeline, o.log)
-	if l != nil {
-		defer l.close()
-	}
+	t, err := a.newestOf(ctx, o.pipeline, o.log)
+	defer t.close()
 	if err != nil {
 		return err
 	}
-	entries, err := pipeline.History(ctx, def)
-	if err != nil {
-		return exitWith(exitForKind(fault.KindOf(err)), err)
-	}
-	head, ok := newest(entries)
-	if !ok {
-		return exitWith(exitFailed, errors.New("no checkpoint yet: set source.start instead"))
-	}
+	head := t.head
 	_, diff, err := o.apply(*head.Entry.Manifest, moves)
 	if err != nil {
 		return exitWith(exitUsage, err)
@@ -133,8 +123,8 @@ func (o *offsetsChange) run(ctx context.Context, a *app, args []string) error {
 	case strings.TrimSpace(o.reason) == "":
 		return exitWith(exitUsage, errors.New("nothing was changed: give a --reason"))
 	}
-	return a.publishByHand(ctx, l, def, o.out, handmade{
-		author: o.who(), reason: o.reason, shown: head.Seq,
+	return a.publishByHand(ctx, t, o.out, handmade{
+		author: o.who(), reason: o.reason,
 		apply: func(man checkpoint.Manifest) (checkpoint.Manifest, error) {
 			changed, _, err := o.apply(man, moves)
 			return changed, err

@@ -75,9 +75,7 @@ func (v *validation) check(ctx context.Context, a *app) error {
 	l, err := a.load(io.Discard)
 	if err != nil {
 		if list, ok := errors.AsType[config.Errors](err); ok {
-			for _, e := range list {
-				v.Errors = append(v.Errors, e)
-			}
+			v.Errors = append(v.Errors, list...)
 		} else {
 			v.Errors = append(v.Errors, &config.Error{File: a.config, Message: err.Error()})
 		}

@@ -29,7 +29,7 @@ func TestDemo_showsExactlyOnceUnderKills(t *testing.T) {
 	if strings.Contains(r.err, "exactly-once") {
 		t.Errorf("got\n%s", r.err)
 	}
-	for _, line := range strings.Split(r.out, "\n") {
+	for line := range strings.SplitSeq(r.out, "\n") {
 		f := strings.Fields(line)
 		if len(f) < 9 || f[0] != "exactly-once" || strings.Contains(line, "kill") {
 			continue

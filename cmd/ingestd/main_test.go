@@ -314,7 +314,7 @@ func (b *broker) recreate() {
 	b.t.Helper()
 	del := kmsg.NewPtrDeleteTopicsRequest()
 	del.TopicNames = []string{"events"}
-	del.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: kmsg.StringPtr("events")}}
+	del.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: new("events")}}
 	if _, err := del.RequestWith(b.t.Context(), b.client); err != nil {
 		b.t.Fatal(err)
 	}

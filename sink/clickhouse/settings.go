@@ -63,9 +63,9 @@ type Settings struct {
 
 // TLS is how the connection is protected.
 type TLS struct {
-	CA         string `config:"ca_file"`     // "" is the system's
-	Cert       string `config:"cert_file"`   // of the client, "" for none
-	Key        string `config:"key_file"`    // of the client
+	CA         string `config:"ca"`          // "" is the system's
+	Cert       string `config:"cert"`        // of the client, "" for none
+	Key        string `config:"key"`         // of the client
 	ServerName string `config:"server_name"` // "" is the host of the address
 	// SkipVerify accepts any certificate.
 	SkipVerify bool `config:"insecure_skip_verify"`
@@ -96,9 +96,9 @@ func connectionKeys() []config.Key {
 		{Name: "tls", Kind: config.KindTable, Doc: "Protects the connection; the server's port for it is 9440 by default.", Table: &config.Spec{
 			Doc: "An empty table is TLS with the system's certificate authorities.",
 			Keys: []config.Key{
-				{Name: "ca_file", Kind: config.KindString, Example: "/etc/ingestd/ca.pem", Doc: "PEM file of the authorities that are trusted; by default the system's."},
-				{Name: "cert_file", Kind: config.KindString, Example: "/etc/ingestd/client.pem", Doc: "PEM file of the client's certificate."},
-				{Name: "key_file", Kind: config.KindString, Example: "/etc/ingestd/client.key", Doc: "PEM file of the client's key."},
+				{Name: "ca", Kind: config.KindString, Example: "/etc/ingestd/ca.pem", Doc: "PEM file of the authorities that are trusted; by default the system's."},
+				{Name: "cert", Kind: config.KindString, Example: "/etc/ingestd/client.pem", Doc: "PEM file of the client's certificate."},
+				{Name: "key", Kind: config.KindString, Example: "/etc/ingestd/client.key", Doc: "PEM file of the client's key."},
 				{Name: "server_name", Kind: config.KindString, Example: "clickhouse.internal", Doc: "The name that the server's certificate must have; by default the host of the address."},
 				{Name: "insecure_skip_verify", Kind: config.KindBool, Default: "false", Doc: "Accept any certificate. Anyone on the way can read and change everything."},
 			},

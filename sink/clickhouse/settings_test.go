@@ -54,7 +54,7 @@ func TestSettings_whatIsRefused(t *testing.T) {
 		{"an address without a port", "host:port", func(s *Settings) { s.Addr = []string{"h"} }},
 		{"no address", "addr and table", func(s *Settings) { s.Addr = nil }},
 		{"a certificate without a key", "belong together", func(s *Settings) { s.TLS = &TLS{Cert: "x"} }},
-		{"no file", "tls.ca_file", func(s *Settings) { s.TLS = &TLS{CA: filepath.Join(t.TempDir(), "none.pem")} }},
+		{"no file", "tls.ca", func(s *Settings) { s.TLS = &TLS{CA: filepath.Join(t.TempDir(), "none.pem")} }},
 	}
 	for _, c := range cases {
 		s := good

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/ingestd/ingestd/fault"
 )
@@ -288,5 +289,70 @@ func TestReader_readsFromThePreferredReplica(t *testing.T) {
 	l := readCount(t, r, splits, 1)
 	if diff := cmp.Diff([]string{"second"}, values(l, "orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+}
+
+// Catching up on many partitions: what has no room in an answer waits for its turn and is not asked for alone.
+func TestReader_fullAnswersAreSharedInTurn(t *testing.T) {
+	const partitions = 40
+	c := cluster(t, kfake.SeedTopics(partitions, "orders"))
+	cl := client(t, c, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	for p := range int32(partitions) {
+		produce(t, cl, "orders", p, strings.Repeat("x", 300_000))
+	}
+	s := settings(c, "orders")
+	s.Until, s.FetchBytesMax = untilEnd, 1<<20
+	src := newSource(t, s)
+	splits := discover(t, src)
+	fetches := observe(t, c, kmsg.Fetch)
+	places := observe(t, c, kmsg.ListOffsets)
+	l := readAll(t, openReader(t, src, splits, nil), splits)
+	if count(l) != partitions {
+		t.Errorf("got %d records, want %d", count(l), partitions)
+	}
+	if n := fetches.Hits(); n > 30 {
+		t.Errorf("got %d fetches for 12 MB, want about 14", n)
+	}
+	if n := places.Hits(); n > 0 {
+		t.Errorf("got %d questions for offsets, want none: there is no gap", n)
+	}
+}
+
+// A broker without a way to compare logs is read all the same.
+func TestReader_worksWithoutLeaderEpochRequests(t *testing.T) {
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(int16(kmsg.OffsetForLeaderEpoch), -1)
+	c := cluster(t, kfake.SeedTopics(1, "orders"), kfake.MaxVersions(versions))
+	produce(t, client(t, c), "orders", 0, numbered("v", 0, 5)...)
+	src, splits := boundedSource(t, c, "orders")
+	splits[0].Offset, splits[0].LeaderEpoch = 2, 0
+	l := readAll(t, openReader(t, src, splits, nil), splits)
+	if diff := cmp.Diff(numbered("v", 2, 5), values(l, "orders/0")); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+}
+
+// A broker that answers at once and leaves the partition out is not asked in a loop.
+func TestReader_emptyAnswersCauseNoLoop(t *testing.T) {
+	c := cluster(t, kfake.SeedTopics(1, "orders"))
+	src := newSource(t, settings(c, "orders"))
+	splits := discover(t, src)
+	var mu sync.Mutex
+	asked := 0
+	c.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		return kreq.ResponseKind(), nil, true
+	})
+	openReader(t, src, splits, nil)
+	if err := pause(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if asked < 3 || asked > 25 {
+		t.Errorf("got %d fetches in a second, want about 20", asked)
 	}
 }

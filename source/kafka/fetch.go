@@ -191,7 +191,9 @@ func (r *Reader) answer(ctx context.Context, job *fetchJob, s *split, rp *kmsg.F
 		return moved, r.unreadable(s, err)
 	}
 	r.mu.Lock()
-	r.okLocked(s)
+	if !s.stalled || !s.stuck(r.plan.isolation) {
+		r.okLocked(s)
+	}
 	s.corrupt = 0
 	empty := !moved && !s.done && s.next < s.end(r.plan.isolation)
 	room := !job.full || s == job.splits[0]

@@ -68,12 +68,16 @@ func (r *Reader) compare(ctx context.Context, node int32, splits []*split) {
 
 // lacks reports whether a broker says that it does not know a request.
 func (r *Reader) lacks(ctx context.Context, node int32, key int16) bool {
-	kresp, err := r.client.Broker(int(node)).Request(ctx, kmsg.NewPtrApiVersionsRequest())
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "ingestd", "1" // brokers refuse empty ones
+	kresp, err := r.client.Broker(int(node)).Request(ctx, req)
 	resp, ok := kresp.(*kmsg.ApiVersionsResponse)
 	if err != nil || !ok || resp.ErrorCode != 0 || len(resp.ApiKeys) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(resp.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return k.ApiKey == key })
+	return !slices.ContainsFunc(resp.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool {
+		return k.ApiKey == key && k.MaxVersion >= k.MinVersion
+	})
 }
 
 // agree takes positions as they are, because the broker has no way to compare them.

@@ -117,8 +117,9 @@ func TestReader_compressedRecordsKeepTheBudget(t *testing.T) {
 	if peak := budget.Peak(); peak > capacity || peak < capacity/2 {
 		t.Errorf("got a peak of %d bytes, want at most %d, and most of it", peak, capacity)
 	}
-	// The slack: an answer, a piece, a batch of 3 MB, and what the pools keep of pieces that were given back.
-	const slack = 16 << 20
+	// The slack: an answer, a piece, a batch of 3 MB, what the pools keep of pieces that were given back, and what the fake
+	// cluster, which is in the same process, holds for its answers.
+	const slack = 24 << 20
 	if most > before+capacity+slack {
 		t.Errorf("got %d bytes of heap above the start, want at most the budget of %d and the slack of %d", most-before, capacity, slack)
 	}

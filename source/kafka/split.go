@@ -43,7 +43,8 @@ type split struct {
 	corrupt    int       // answers that failed a check, in a row
 	stuckAt    time.Time // since when an open transaction holds it back; zero when none does
 	diagnoseAt time.Time // when to ask by whom
-	holder     string    // by whom, when that is known
+	holder     string    // by whom
+	stalled    bool      // that is the problem
 
 	// For the request only.
 	ratio float64           // size of a batch after and before decompression, a little pessimistic

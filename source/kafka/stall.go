@@ -21,9 +21,8 @@ const (
 func (r *Reader) held(ctx context.Context, s *split) error {
 	now := time.Now()
 	r.mu.Lock()
-	stuck := r.plan.isolation == 1 && !s.done && s.next == s.stable && s.stable < s.high
-	if !stuck {
-		s.stuckAt, s.diagnoseAt, s.holder = time.Time{}, time.Time{}, ""
+	if !s.stuck(r.plan.isolation) {
+		s.stuckAt, s.diagnoseAt, s.holder, s.stalled = time.Time{}, time.Time{}, "", false
 		r.mu.Unlock()
 		return nil
 	}
@@ -31,8 +30,8 @@ func (r *Reader) held(ctx context.Context, s *split) error {
 		s.stuckAt, s.diagnoseAt = now, now.Add(stuckAfter)
 	}
 	if now.Before(s.diagnoseAt) {
-		if s.problem == "" && now.Sub(s.stuckAt) >= stuckAfter {
-			r.problemLocked(s, s.stuckAt, r.stuckText(s, now, "an open transaction"))
+		if s.stalled {
+			s.problem = r.stuckText(s, now)
 		}
 		r.mu.Unlock()
 		return nil
@@ -43,16 +42,18 @@ func (r *Reader) held(ctx context.Context, s *split) error {
 	who := openTransaction(ctx, r.client, leader, s.key, offset)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.holder = who
-	r.problemLocked(s, s.stuckAt, r.stuckText(s, now, who))
+	s.holder, s.stalled = who, true
+	r.problemLocked(s, s.stuckAt, r.stuckText(s, now))
 	return nil
 }
 
-func (r *Reader) stuckText(s *split, now time.Time, who string) string {
-	if s.holder != "" {
-		who = s.holder
-	}
-	return fmt.Sprintf("%s holds back %d records from offset %d on, for %s", who, s.high-s.stable, s.stable, now.Sub(s.stuckAt).Round(time.Second))
+// stuck reports whether everything that may be read was read and there is more.
+func (s *split) stuck(isolation int8) bool {
+	return isolation == 1 && !s.done && s.next == s.stable && s.stable < s.high
+}
+
+func (r *Reader) stuckText(s *split, now time.Time) string {
+	return fmt.Sprintf("%s holds back %d records from offset %d on, for %s", s.holder, s.high-s.stable, s.stable, now.Sub(s.stuckAt).Round(time.Second))
 }
 
 // openTransaction names the transaction that begins at an offset, as far as the brokers let us know.

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,7 +53,8 @@ func TestReader_openTransactionIsNamed(t *testing.T) {
 					t.Fatal(err)
 				}
 				produce(t, cl, "orders", 0, "c", "d")
-				src, err := New(s, quietLog())
+				var log lines
+				src, err := New(s, slog.New(slog.NewTextHandler(&log, nil)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -101,6 +103,10 @@ func TestReader_openTransactionIsNamed(t *testing.T) {
 				wait(time.Second)
 				if why := r.Waiting(); read != 4 || why != "" {
 					t.Errorf("after the commit: got %d records and Waiting %q, want 4 and none", read, why)
+				}
+				text := log.String()
+				if strings.Count(text, "split waits") != 1 || strings.Count(text, "split goes on") != 1 {
+					t.Errorf("got the log %q, want one line for the beginning and one for the end", text)
 				}
 			})
 		})
