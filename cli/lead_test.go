@@ -20,6 +20,13 @@ func TestLeadOn_namesACommandForEveryEnd(t *testing.T) {
 			t.Errorf("%s: exit code %d", r, code)
 		}
 	}
+	gone := pipeline.Result{Name: "orders", Stop: machine.Stop{
+		Reason: machine.StoppedLost, Text: `sink "dead_letter", checkpoint 7 of lease 2, 3 rows: the file is gone`,
+		Pending: []machine.PendingSink{{Name: pipeline.MainSink}, {Name: pipeline.DeadLetterSink}},
+	}}
+	if got := leadOn(gone, "my.toml"); !strings.Contains(got, "ingestd checkpoint drop orders dead_letter --accept-loss --reason WHY -c my.toml") {
+		t.Errorf("prepared rows are lost: got %q", got)
+	}
 	refused := pipeline.Result{Name: "orders", Stop: machine.Stop{Reason: machine.StoppedMisconfigured}, Err: pipeline.ErrGuarantee}
 	if got := leadOn(refused, "my.toml"); !strings.Contains(got, "another delivery") || !strings.Contains(got, "ingestd validate --connect -c my.toml") {
 		t.Errorf("got %q", got)

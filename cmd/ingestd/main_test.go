@@ -214,7 +214,7 @@ func (h home) start(configFile string, env ...string) *daemon {
 		h.t.Fatal(err)
 	}
 	d := &daemon{t: h.t, cmd: exec.Command(self, "run", "-c", configFile), out: &output{}, exited: make(chan struct{})}
-	d.cmd.Env = append(append(os.Environ(), asDaemon+"=1"), env...)
+	d.cmd.Env = append(append(os.Environ(), asDaemon+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
 	if err := d.cmd.Start(); err != nil {
 		h.t.Fatal(err)

@@ -160,7 +160,7 @@ func TestValidate_connects(t *testing.T) {
 func TestHelp_hasExamples(t *testing.T) {
 	h := newHome(t)
 	for _, verb := range []string{
-		"", "run", "validate", "demo", "version", "checkpoint", "checkpoint list", "checkpoint show", "offsets", "offsets show", "offsets set",
+		"", "run", "validate", "demo", "version", "checkpoint", "checkpoint list", "checkpoint show", "checkpoint drop", "offsets", "offsets show", "offsets set",
 	} {
 		h.run(append(strings.Fields(verb), "--help")...).want(t, 0, "Examples:\n  ingestd "+verb)
 	}

@@ -145,7 +145,7 @@ func (r *Reader) tell(ctx context.Context) {
 	r.mu.notes = nil
 	r.mu.Unlock()
 	for _, n := range notes {
-		r.log.LogAttrs(ctx, n.level, n.msg, n.attrs...)
+		r.log.LogAttrs(ctx, n.level, n.msg, n.attrs...) //nolint:sloglint // each note was made with a constant message
 	}
 }
 
