@@ -110,10 +110,10 @@ func (r *run) config() machine.Config {
 	return cfg
 }
 
-// drive runs the machine to its end. Requests come from outside; the result is the machine's last effect.
+// drive runs the machine to its end. Requests come from outside; the result is the machine's last effect. The caller closes the
+// run.
 func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machine.Stop {
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	defer r.close()
 	r.machine = machine.New(r.config())
 	plugins, names := r.def.sinks()
 	for i := range plugins {

@@ -183,8 +183,34 @@ func (s *Supervisor) attempt(ctx context.Context) outcome {
 	requests := make(chan machine.Request)
 	wg.Go(func() { s.askToStop(runCtx, requests) })
 	out.Stop = r.drive(runCtx, requests)
+	s.close(r)
 	out.panicked, out.advanced = r.panicked, r.advanced
 	return out
+}
+
+// closeTimeout bounds the wait, at the end of the process, for what obeys no cancellation.
+const closeTimeout = 5 * time.Second
+
+// close ends everything of a run. Whatever does not end is waited for, so that two runs never hold the same things, unless the
+// pipeline is to stop for good: what acts later than that is fenced as after a crash.
+func (s *Supervisor) close(r *run) {
+	done := make(chan struct{})
+	go func() {
+		r.close()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return
+	case <-s.stop:
+	}
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+	case now := <-t.C:
+		s.env.Log.Warn("does not end, and is left behind", slog.String("what", r.meter.current(now)))
+	}
 }
 
 // attend makes m the meter that the status speaks of.

@@ -371,6 +371,30 @@ func (hangingSink) Inspect(ctx context.Context, _ sink.Identity) (sink.Inspectio
 	return sink.Inspection{}, hang(ctx)
 }
 
+// A sink that obeys no cancellation does not keep a stopped pipeline from ending; it is named.
+func TestSupervisor_stopDoesNotWaitForTheDeaf(t *testing.T) {
+	in(t, func(w *world) {
+		t := w.t
+		answer := make(chan struct{})
+		defer close(answer)
+		w.rows.commit = func(context.Context, sink.Committable) (sink.Outcome, []sink.RejectedRow, error) {
+			<-answer
+			return sink.Unknown, nil, nil
+		}
+		p := w.boot()
+		w.source.add("a", "1")
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		wantEnd(t, p.finish(), machine.Done, "stopped before every commit was done")
+		if took := time.Since(began); took > w.def.ShutdownTimeout+closeTimeout {
+			t.Errorf("it took %s", took)
+		}
+		if got := w.log.lines("is left behind", "sink sink since", "commit of checkpoint 2"); len(got) != 1 {
+			t.Errorf("got %q, want one line that names the sink", got)
+		}
+	}, "a")
+}
+
 // The end of the context is as a crash: at once, and no success.
 func TestSupervisor_endAtOnceIsNoSuccess(t *testing.T) {
 	in(t, func(w *world) {

@@ -302,6 +302,23 @@ func TestSignal_secondEndsAtOnce(t *testing.T) {
 	h.whileRunning("10 rows", func() bool { return len(h.rows("out")) == 10 })
 }
 
+// Not even what never answers keeps it from ending at a second signal.
+func TestSignal_secondDoesNotWaitForTheDeaf(t *testing.T) {
+	h, b, addr := newHome(t), newBroker(t), freePort(t)
+	h.write("my.toml", strings.Replace(listening(kafkaFlow(b.addr, ""), addr), `type = "file", path = "out", roll = { every_checkpoint = true }`, `type = "deaf"`, 1))
+	d := h.start("my.toml")
+	eventually(t, "it is at what never answers", func() bool {
+		_, body := get(t, addr, "/readyz")
+		return strings.HasPrefix(body, "[-] p starting: sink sink since ") && strings.HasSuffix(body, ": fence\n")
+	})
+	d.signal(syscall.SIGTERM)
+	eventually(t, "it stops", func() bool { return strings.Contains(d.out.String(), "stopping: final checkpoint and commit") })
+	d.signal(syscall.SIGTERM)
+	if code := d.code(); code != 1 {
+		t.Errorf("got exit code %d, want 1:\n%s", code, d.out)
+	}
+}
+
 // SIGKILL at any moment: the next start goes on, and every record is there once.
 func TestSignal_killIsSafe(t *testing.T) {
 	h, b := newHome(t), newBroker(t)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net"
@@ -26,6 +27,24 @@ func TestExit_done(t *testing.T) {
 	h.run("version").want(t, 0, "ingestd ")
 	h.run("version", "--build-info").want(t, 0, "mod\tgithub.com/ingestd/ingestd")
 	h.run().want(t, 0, "ingestd validate -c my.toml")
+}
+
+// The log is for programs unless it goes to a terminal or the config says otherwise, and holds nothing below its level.
+func TestLog_isJSONUnlessATerminal(t *testing.T) {
+	h := newHome(t)
+	h.numbers("a.ndjson", 1)
+	h.write("my.toml", strings.Replace(flow(letters), `log = { format = "text" }`, "", 1))
+	r := h.run("run", "-c", "my.toml")
+	r.want(t, 0, `"msg":"pipeline ends"`)
+	for line := range strings.Lines(r.err) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	h.write("my.toml", strings.Replace(flow(letters), `format = "text"`, `level = "error"`, 1))
+	if r := h.run("run", "-c", "my.toml"); r.err != "" {
+		t.Errorf("got %q, want nothing below error", r.err)
+	}
 }
 
 // 1: what fails and may pass, and what is asked for and not there.

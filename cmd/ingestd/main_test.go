@@ -39,13 +39,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testPlugins are the daemon's and two more: a sink that can't tell whether a commit took effect, and a step that panics.
+// testPlugins are the daemon's and more: a sink that can't tell whether a commit took effect, one that never answers and obeys no
+// cancellation, and a step that panics.
 func testPlugins() cli.Plugins {
 	p := plugins()
 	spec := config.Spec{Type: "forgetful", Doc: "Can't tell."}
 	p.Sinks = append(p.Sinks, cli.New(spec, func(struct{}, cli.Env) (sink.Plugin, error) {
 		b, err := blackhole.New(blackhole.Settings{})
 		return forgetful{b}, err
+	}))
+	p.Sinks = append(p.Sinks, cli.New(config.Spec{Type: "deaf", Doc: "Never answers."}, func(struct{}, cli.Env) (sink.Plugin, error) {
+		b, err := blackhole.New(blackhole.Settings{})
+		return deaf{b}, err
 	}))
 	p.Steps = append(p.Steps, cli.New(config.Spec{Type: "panic", Doc: "Panics."}, func(struct{}, cli.Env) (step.Step, error) {
 		return panics{}, nil
@@ -60,6 +65,21 @@ func (f forgetful) Capabilities() sink.Capabilities {
 	c.ExactlyOnce = false
 	return c
 }
+
+type deaf struct{ sink.Plugin }
+
+func (d deaf) Open(ctx context.Context, env sink.Env) (sink.Sink, error) {
+	s, err := d.Plugin.Open(ctx, env)
+	return deafSink{s}, err
+}
+
+type deafSink struct{ sink.Sink }
+
+func (s deafSink) Committer() sink.Committer { return deafCommitter{s.Sink.Committer()} }
+
+type deafCommitter struct{ sink.Committer }
+
+func (deafCommitter) Fence(context.Context) error { select {} }
 
 type panics struct{}
 

@@ -133,10 +133,9 @@ func (r *Reader) pop() (source.Fetch, bool, error) {
 	if full && s.queued < splitQueueBytes {
 		notify(r.wake)
 	}
-	s.Position = s.position(p.next, p.epoch)
-	s.Finished = p.finished
+	s.polled = p.next
 	fetch := source.Fetch{
-		Next: s.Position, Rows: p.rows, Finished: p.finished, Topic: s.key.topic, Partition: s.key.partition, Refused: p.refused,
+		Next: s.position(p.next, p.epoch), Rows: p.rows, Finished: p.finished, Topic: s.key.topic, Partition: s.key.partition, Refused: p.refused,
 	}
 	if !p.empty() {
 		fetch.Release = func() { r.release(p) }
@@ -263,7 +262,7 @@ func (r *Reader) Lag() []source.Lag {
 			end = int64(s.Until)
 		}
 		if end >= 0 {
-			lag.Records = max(0, end-int64(s.Offset))
+			lag.Records = max(0, end-s.polled)
 		}
 		ts, queued := first[s]
 		switch {

@@ -10,12 +10,14 @@ import (
 	"github.com/ingestd/ingestd/source"
 )
 
-// split is one partition that a reader reads. Its fields are guarded by the reader's lock, except for those that only the
-// request uses in which the split is busy.
+// split is one partition that a reader reads. The first three fields never change. The others are guarded by the reader's
+// lock, except for those that only the request uses in which the split is busy.
 type split struct {
-	source.Split // as it was opened; the position is what Poll handed out last
+	source.Split // as it was opened
 	key          splitKey
 	id           topicID
+
+	polled int64 // position after what Poll handed out
 
 	next  int64 // what to fetch next: everything before it is published
 	epoch int32 // leader epoch of what precedes next, -1 unknown
@@ -64,7 +66,7 @@ func newSplit(s source.Split) (*split, error) {
 		return nil, fmt.Errorf("split %s: %d is not a resolved offset", s.Split, s.Offset)
 	}
 	return &split{
-		Split: s, key: key, id: id, next: int64(s.Offset), epoch: int32(s.LeaderEpoch), leader: -1, leaderEpoch: -1, replica: -1,
+		Split: s, key: key, id: id, polled: int64(s.Offset), next: int64(s.Offset), epoch: int32(s.LeaderEpoch), leader: -1, leaderEpoch: -1, replica: -1,
 		high: -1, stable: -1, ratio: 4, names: map[string]string{},
 	}, nil
 }
