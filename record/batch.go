@@ -57,7 +57,7 @@ type DeadLetter struct {
 	Key       []byte
 	Value     []byte // raw bytes; may be cut at the source's record_bytes_max, then Reason says so
 	Headers   []Header
-	Stage     string // "decode", "step:NAME", "sink:NAME"
+	Stage     string // "source", "decode", "step:NAME", "sink:NAME"
 	Reason    string
 	Column    string // "" when it concerns the whole record
 	Byte      int64  // place in Value, -1 unknown
