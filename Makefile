@@ -57,8 +57,8 @@ check: ## everything that needs no server
 integration: engine images ## real servers in containers, the daemon as a real process
 	env $$($(ENGINE) env) go test -tags integration,faultpoints -count=1 -timeout 25m ./integration/...
 
-test-faults: engine images ## every fault point, not only the selection of `make test`
-	env $$($(ENGINE) env) FAULTS=all go test -tags integration,faultpoints -count=1 -timeout 4h -run TestFaults ./integration/...
+test-faults: engine images ## the fault tests of `make integration` alone
+	env $$($(ENGINE) env) go test -tags integration,faultpoints -count=1 -timeout 4h -run TestFaults ./integration/...
 
 sim: ## whole pipelines in virtual time under faults (SIMFLAGS are passed to go test)
 	@packages=$$($(SCRIPTS)/packages.sh '^func TestSim'); \
