@@ -54,12 +54,37 @@ func OpenStore(ctx context.Context, store Store, random []byte) (string, error) 
 	if err != nil {
 		return "", fault.E(op, fault.KindOf(err), err)
 	}
+	id, err := parseStore(data)
+	if err != nil {
+		return "", classifyRead(op, err)
+	}
+	return id, nil
+}
+
+// StoreID returns the ID of the store, and changes nothing: ok is false when the store has none yet. Error kinds:
+// fault.Transient, fault.Unknown, fault.Corrupt, fault.Misconfigured, as of [OpenStore].
+func StoreID(ctx context.Context, store Store) (id string, ok bool, err error) {
+	const op = "checkpoint.StoreID"
+	data, err := store.Get(ctx, StoreName)
+	if errors.Is(err, ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fault.E(op, fault.KindOf(err), err)
+	}
+	if id, err = parseStore(data); err != nil {
+		return "", false, classifyRead(op, err)
+	}
+	return id, true, nil
+}
+
+func parseStore(data []byte) (string, error) {
 	var o storeObject
 	if err := decode(kindStore, data, &o); err != nil {
-		return "", classifyRead(op, fmt.Errorf("object %q: %w", StoreName, err))
+		return "", fmt.Errorf("object %q: %w", StoreName, err)
 	}
 	if id, err := hex.DecodeString(o.StoreID); err != nil || len(id) != storeIDBytes {
-		return "", classifyRead(op, fmt.Errorf("object %q: %q is no store ID", StoreName, o.StoreID))
+		return "", fmt.Errorf("object %q: %q is no store ID", StoreName, o.StoreID)
 	}
 	return o.StoreID, nil
 }

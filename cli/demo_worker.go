@@ -47,9 +47,9 @@ topics = ["events"]
 type = "json"
 
 [pipeline.demo.decode.columns]
-number = { type = "int64" }
-text = { type = "string" }
-sum = { type = "uint32" }
+number = "int64"
+text = "string"
+sum = "uint32"
 
 [pipeline.demo.sink]
 type = "file"

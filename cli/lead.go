@@ -16,6 +16,9 @@ func leadOn(r pipeline.Result, config string) string {
 	case machine.StoppedFenced:
 		return "nothing, if the newer run is meant to run; " + command("checkpoint list "+r.Name) + " shows who claimed, and when"
 	case machine.StoppedLost:
+		if errors.Is(r.Err, pipeline.ErrForeign) {
+			return "if the store of before is gone for good, " + command("checkpoint adopt "+r.Name+" --reason WHY") + " shows what is taken over, and does it with --yes"
+		}
 		for _, p := range r.Pending {
 			if strings.Contains(r.Text, fmt.Sprintf("sink %q", p.Name)) {
 				return command("checkpoint drop "+r.Name+" "+p.Name+" --accept-loss --reason WHY") + " shows what is given up, and does it with --yes"

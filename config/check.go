@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -75,9 +76,19 @@ func (c *checking) form(k *Key, path string) {
 	if (k.Table != nil) != (k.Kind == KindTable || k.Kind == KindTables || k.Kind == KindTableMap) {
 		c.add(path, "Table belongs to KindTable, KindTables and KindTableMap and must be set there")
 	}
+	if k.Short != "" && (k.Kind != KindTableMap || !k.hasScalar(k.Short)) {
+		c.add(path, "Short belongs to KindTableMap and names a key of its Table that is no table or array")
+	}
 	if k.Required && k.Default != "" {
 		c.add(path, "a required key has no default")
 	}
+}
+
+// hasScalar reports whether the table of k has a key of that name whose value is no table or array.
+func (k *Key) hasScalar(name string) bool {
+	return k.Table != nil && slices.ContainsFunc(k.Table.Keys, func(in Key) bool {
+		return in.Name == name && in.Table == nil && in.Kind != KindStrings && in.Kind != KindStringMap && in.Kind != KindIntMap
+	})
 }
 
 // values checks Min, Max, Default, Enum and what the example shows.

@@ -194,14 +194,36 @@ func (d *decoding) tableMap(n *node, path string, k *Key, into target) {
 	put := into.namedRows(len(n.fields))
 	for i, f := range n.fields {
 		where := join(path, f.name)
-		if f.value.form != formTable {
-			d.fail(f.value.at, where, &Error{Message: k.found(f.value), Expected: "a table"})
+		table, ok := k.long(f.value)
+		if !ok {
+			d.fail(f.value.at, where, &Error{Message: k.found(f.value), Expected: k.row()})
 			continue
 		}
 		row, done := put(i, f.name)
-		d.table(f.value, where, k.table(), row, nil)
+		d.table(table, where, k.table(), row, nil)
 		done()
 	}
+}
+
+// long returns the table that a value of a KindTableMap stands for; ok is false when it is neither a table nor the short form.
+func (k *Key) long(n *node) (table *node, ok bool) {
+	if n.form == formTable {
+		return n, true
+	}
+	if k.Short == "" || n.form == formArray {
+		return nil, false
+	}
+	table = newTable(n.origin, n.key)
+	table.set(k.Short, n)
+	return table, true
+}
+
+// row names what a value of a KindTableMap may be.
+func (k *Key) row() string {
+	if k.Short == "" {
+		return "a table"
+	}
+	return fmt.Sprintf("a table, or its %s alone", k.Short)
 }
 
 // parseLiteral reads a value as a spec writes it: TOML, with the quotes around strings, durations and sizes left out or not.

@@ -140,14 +140,14 @@ func TestSection_storesIntoOtherFieldTypes(t *testing.T) {
 		{Name: "names", Kind: config.KindStrings, Default: `["x", "y"]`},
 		{Name: "count", Kind: config.KindInt, Default: "7"},
 		{Name: "wait", Kind: config.KindDuration, Default: `"1s"`},
-		{Name: "rows", Kind: config.KindTableMap, Table: table},
+		{Name: "rows", Kind: config.KindTableMap, Table: table, Short: "n"},
 		{Name: "list", Kind: config.KindTables, Table: table},
 		{Name: "size", Kind: config.KindBytes, Default: "1MiB"},
 		{Name: "ratio", Kind: config.KindFloat, Default: "0.5"},
 		{Name: "none", Kind: config.KindSecret},
 		{Name: "entries", Kind: config.KindStringMap},
 	}}
-	s := section("rows.a.n = -1\nrows.b = {}\nlist = [{ n = 1 }, {}]\n[entries]\nz = '1'\na = '2'\n\"m.n\" = '3'\n")
+	s := section("rows.a.n = -1\nrows.b = {}\nrows.c = 5\nlist = [{ n = 1 }, {}]\n[entries]\nz = '1'\na = '2'\n\"m.n\" = '3'\n")
 	var got settings
 	if !s.Decode(spec, &got) {
 		t.Fatal(s.Err())
@@ -155,11 +155,11 @@ func TestSection_storesIntoOtherFieldTypes(t *testing.T) {
 	low, count, wait := level(1), uint64(7), time.Second
 	want := settings{
 		embedded: embedded{Kept: "a\tb"}, Level: 2, Pointer: &low, Names: []name{"x", "y"}, Count: &count, Wait: &wait,
-		Rows: map[name]*row{"a": {N: -1}, "b": {}}, List: []*row{{N: 1}, {}}, Size: 1 << 20, Ratio: 0.5,
+		Rows: map[name]*row{"a": {N: -1}, "b": {}, "c": {N: 5}}, List: []*row{{N: 1}, {}}, Size: 1 << 20, Ratio: 0.5,
 		Entries: []config.Entry{
-			{Key: "z", Value: "1", Pos: config.Pos{Line: 5, Column: 1}},
-			{Key: "a", Value: "2", Pos: config.Pos{Line: 6, Column: 1}},
-			{Key: "m.n", Value: "3", Pos: config.Pos{Line: 7, Column: 1}},
+			{Key: "z", Value: "1", Pos: config.Pos{Line: 6, Column: 1}},
+			{Key: "a", Value: "2", Pos: config.Pos{Line: 7, Column: 1}},
+			{Key: "m.n", Value: "3", Pos: config.Pos{Line: 8, Column: 1}},
 		},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {

@@ -100,6 +100,8 @@ type Key struct {
 	Example string
 	// Table is the spec of a KindTable, KindTables or KindTableMap; its Type is empty.
 	Table *Spec
+	// Short is the key of Table that may stand for the whole table of a KindTableMap: name = "x" is name = { short = "x" }.
+	Short string
 }
 
 // Spec describes one table: what a plugin accepts in its section, or a table within.

@@ -72,7 +72,11 @@ func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 		fail(fmt.Errorf("checkpoint store: %w", err))
 	}
 	log.Debug("checkpoint store answers", slog.Int("entries", len(names)))
-	p, err := newPlan(ctx, def, "", nil)
+	id, _, idErr := checkpoint.StoreID(ctx, def.Store)
+	if idErr != nil {
+		fail(fmt.Errorf("checkpoint store: %w", idErr))
+	}
+	p, err := newPlan(ctx, def, id, nil)
 	if out.Guarantee = p.guarantee; out.Guarantee.Summary == "" { // a target did not answer
 		out.Guarantee = Derive(def, nil)
 	}
@@ -84,6 +88,9 @@ func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 		return out
 	}
 	out.Columns = p.columns()
+	if err := refuseForeign(def, p.targets, id); err != nil && idErr == nil {
+		fail(err)
+	}
 	return out
 }
 

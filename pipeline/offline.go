@@ -10,6 +10,7 @@ import (
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline/machine"
+	"github.com/ingestd/ingestd/record"
 )
 
 // Logged is one entry of a pipeline's commit log with its number.
@@ -62,13 +63,27 @@ type Change struct {
 // Error kinds: fault.Fenced when somebody newer claimed, fault.Corrupt, fault.Misconfigured, and Apply's own. After any error
 // but Apply's the change may be published: look at the log.
 func Edit(ctx context.Context, def *Definition, env Env, change Change) (checkpoint.Seq, error) {
+	return edit(ctx, def, env, 0, handmade{change.Author, change.Reason, func(_ record.Lease, seq checkpoint.Seq, head checkpoint.Manifest) (checkpoint.Manifest, bool, error) {
+		man, err := change.Apply(seq, head)
+		return man, err == nil, err
+	}})
+}
+
+// handmade is a change with what it needs to know; publish is false when there is nothing to publish.
+type handmade struct {
+	author, reason string
+	apply          func(lease record.Lease, seq checkpoint.Seq, head checkpoint.Manifest) (man checkpoint.Manifest, publish bool, err error)
+}
+
+// edit runs a machine that does nothing but a change by hand, under a lease that is not below the lowest.
+func edit(ctx context.Context, def *Definition, env Env, lowest record.Lease, change handmade) (checkpoint.Seq, error) {
 	id, err := openStore(ctx, def, env)
 	if err != nil {
 		return 0, err
 	}
 	r := run{def: def, env: env, storeID: id}
 	cfg := r.config()
-	cfg.Offline = true
+	cfg.Offline, cfg.LeaseMin = true, lowest
 	e := editor{def: def, change: change, machine: machine.New(cfg), env: env}
 	queue := []machine.Event{machine.Started{}}
 	for len(queue) > 0 {
@@ -94,7 +109,7 @@ func Edit(ctx context.Context, def *Definition, env Env, change Change) (checkpo
 type editor struct {
 	def       *Definition
 	env       Env
-	change    Change
+	change    handmade
 	machine   *machine.Machine
 	published checkpoint.Seq
 	refused   error // of Apply
@@ -119,10 +134,10 @@ func (e *editor) do(ctx context.Context, effect machine.Effect) (machine.Event, 
 		}
 		return machine.Created{For: f.For, Seq: f.Seq, Result: createResult(err)}, nil
 	case machine.Edit:
-		man, err := e.change.Apply(f.Seq, f.Head)
+		man, publish, err := e.change.apply(e.machine.Lease(), f.Seq, f.Head)
 		e.refused = err
-		man.Author, man.Reason = e.change.Author, e.change.Reason
-		return machine.Edited{OK: err == nil, Manifest: man}, nil
+		man.Author, man.Reason = e.change.author, e.change.reason
+		return machine.Edited{OK: publish, Manifest: man}, nil
 	case machine.SetTimer:
 		pause(ctx, f.Attempt, e.env.Random)
 		return machine.TimerFired{Timer: f.Timer}, nil

@@ -13,6 +13,7 @@ import (
 // plan is how a pipeline's records become rows: which columns are decoded, and what each step makes of them.
 type plan struct {
 	guarantee Guarantee
+	targets   []Target
 	decoded   *record.Schema // what the decoder fills
 	metadata  step.Step      // adds the columns that the sink takes from metadata; nil without any
 	written   *record.Schema // what the sink gets
@@ -22,6 +23,7 @@ type plan struct {
 func newPlan(ctx context.Context, def *Definition, storeID string, m *meter) (plan, error) {
 	plugins, names := def.sinks()
 	var inspections []sink.Inspection
+	var targets []Target
 	for i, p := range plugins {
 		m.begin(sinkName(names[i]), "look at the target")
 		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
@@ -30,8 +32,11 @@ func newPlan(ctx context.Context, def *Definition, storeID string, m *meter) (pl
 		}
 		m.end(sinkName(names[i]))
 		inspections = append(inspections, in)
+		if in.Owner != nil {
+			targets = append(targets, Target{names[i], *in.Owner})
+		}
 	}
-	p := plan{guarantee: Derive(def, inspections)}
+	p := plan{guarantee: Derive(def, inspections), targets: targets}
 	if err := p.guarantee.err(); err != nil {
 		return p, fault.E("pipeline", fault.Misconfigured, err)
 	}

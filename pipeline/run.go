@@ -80,7 +80,7 @@ func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, erro
 	if r.plan, err = newPlan(ctx, def, r.storeID, m); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, refuseForeign(def, r.plan.targets, r.storeID)
 }
 
 func openStore(ctx context.Context, def *Definition, env Env) (string, error) {
@@ -106,7 +106,6 @@ func (r *run) config() machine.Config {
 	if r.def.DeadLetter == nil {
 		cfg.DeadLetter = -1
 	}
-	cfg.StopOnReject = make([]bool, len(names)) // a sink that is to stop says so by the kind of its error
 	return cfg
 }
 

@@ -95,6 +95,9 @@ type Env struct {
 	Tasks    int // how many writers may be asked for
 	// AtLeastOnce is true when commits go before the manifest.
 	AtLeastOnce bool
+	// Adopt lets the sink take a target over that another checkpoint store wrote to, by Restore and Fence: a person asked for
+	// it. Lease is above every lease of that store then, and nothing is pending.
+	Adopt bool
 }
 
 // Plugin is one configured sink before it runs. Its methods may be called before any lease is held and change nothing in the target.
@@ -115,6 +118,14 @@ type Inspection struct {
 	Schema *record.Schema
 	// Findings are problems and remarks, worst first.
 	Findings []Finding
+	// Owner is who wrote to the target last as this pipeline, lane and sink; nil when nobody did.
+	Owner *Owner
+}
+
+// Owner is the run that raised a target's fence last.
+type Owner struct {
+	StoreID string
+	Lease   record.Lease
 }
 
 // Finding is one fact about a target that bears on the guarantee.

@@ -127,7 +127,7 @@ memory_limit = "256MiB"
 [pipeline.p]
 tasks = 1
 source = { type = "file", paths = ["in/*.ndjson"] }
-decode = { type = "json", columns = { n = { type = "int64" } } }
+decode = { type = "json", columns = { n = "int64" } }
 sink = { type = "file", path = "out", roll = { every_checkpoint = true } }
 checkpoint = { interval = "100ms" }
 restart = { backoff_min = "10ms", backoff_max = "50ms" }

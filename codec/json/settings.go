@@ -95,8 +95,8 @@ func Spec() config.Spec {
 			"doubled member) becomes a dead letter with the reason, the column and the place.",
 		Keys: []config.Key{
 			{
-				Name: "columns", Kind: config.KindTableMap, Table: &column,
-				Doc: "The columns, by name. By default those of the sink.",
+				Name: "columns", Kind: config.KindTableMap, Table: &column, Short: "type",
+				Doc: "The columns, by name. By default those of the sink. NAME = \"TYPE\" is short for NAME = { type = \"TYPE\" }.",
 			},
 			{
 				Name: "unknown", Kind: config.KindEnum, Enum: []string{string(Ignore), string(Refuse)}, Default: string(Ignore),

@@ -82,7 +82,7 @@ func (m *Machine) onClaimGot(ev Got) {
 func (m *Machine) createClaim(seq checkpoint.Seq, lease record.Lease) {
 	if c := &m.claim; c.at != seq {
 		c.at, c.claim = seq, &checkpoint.Claim{
-			Lease: lease, Nonce: m.cfg.Nonce, StoreID: m.cfg.StoreID, Pipeline: m.cfg.Pipeline, Lane: m.cfg.Lane,
+			Lease: max(lease, m.cfg.LeaseMin), Nonce: m.cfg.Nonce, StoreID: m.cfg.StoreID, Pipeline: m.cfg.Pipeline, Lane: m.cfg.Lane,
 			Who: m.cfg.Who, Time: m.now,
 		}
 	}

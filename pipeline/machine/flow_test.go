@@ -51,7 +51,7 @@ func newFlow(t *testing.T, cfg Config) *flow {
 func flowConfig() Config {
 	return Config{
 		StoreID: "store", Pipeline: "p", Nonce: "n1", Stages: []string{"source", "sink:main"}, Sinks: []string{"main", "dead_letter"},
-		DeadLetter: 1, StopOnReject: []bool{false, true}, Tasks: 2, MaxPending: 2, Keep: 2,
+		DeadLetter: 1, Tasks: 2, MaxPending: 2, Keep: 2,
 	}
 }
 

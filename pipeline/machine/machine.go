@@ -25,11 +25,9 @@ type Config struct {
 	Stages []string // in the order of a record's way, as in [checkpoint.Counters]
 	Sinks  []string // in the order of commits; the dead-letter sink is the last
 	// DeadLetter is the place of the dead-letter sink in Sinks, or -1.
-	DeadLetter int
-	// StopOnReject has one entry for each sink: true stops the pipeline at a refused row.
-	StopOnReject []bool
-	Tasks        int
-	AtLeastOnce  bool
+	DeadLetter  int
+	Tasks       int
+	AtLeastOnce bool
 	// MaxPending bounds the checkpoints that wait for their commit before no further one is cut.
 	MaxPending int
 	// Keep is how many manifests stay, the newest among them; at least 1.
@@ -37,6 +35,8 @@ type Config struct {
 	// MaxRatio of refused records among the last RatioWindow stops the pipeline; RatioWindow 0 never does.
 	MaxRatio    float64
 	RatioWindow int64
+	// LeaseMin is the lowest lease that the run may take: above those of another store whose targets it adopts.
+	LeaseMin record.Lease
 	// Offline asks for one change by hand in place of a run: claim, read, [Edit], publish, stop.
 	Offline bool
 }

@@ -186,7 +186,7 @@ func newExplorer(cfg exploration, mu mutant) *explorer {
 func (x *explorer) machineConfig(nonce string) Config {
 	cfg := Config{
 		StoreID: "store", Pipeline: "p", Nonce: nonce, Stages: []string{"source", "sink:main"}, Sinks: []string{"main", "second"},
-		DeadLetter: -1, StopOnReject: []bool{false, false}, Tasks: len(x.cfg.records), AtLeastOnce: x.cfg.alo,
+		DeadLetter: -1, Tasks: len(x.cfg.records), AtLeastOnce: x.cfg.alo,
 		MaxPending: x.cfg.pending, Keep: x.cfg.keep,
 	}
 	if x.cfg.refuses != 0 {

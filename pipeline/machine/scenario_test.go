@@ -59,7 +59,7 @@ func (s *scenario) commands() map[string]func() string {
 	}
 }
 
-// start [run=N] [at-least-once] [stop-on-reject] [offline] [max-pending=N] [keep=N] [ratio=(max,window)] [stages=(…)]
+// start [run=N] [at-least-once] [no-dead-letters] [lease-min=N] [offline] [max-pending=N] [keep=N] [ratio=(max,window)] [stages=(…)]
 //
 // Begins a run on the store and the sinks of those before.
 func (s *scenario) start() string {
@@ -67,7 +67,10 @@ func (s *scenario) start() string {
 	n := s.number("run", 1)
 	cfg.Nonce = fmt.Sprint("n", n)
 	cfg.AtLeastOnce, cfg.Offline = s.d.HasArg("at-least-once"), s.d.HasArg("offline")
-	cfg.StopOnReject[0] = s.d.HasArg("stop-on-reject")
+	if s.d.HasArg("no-dead-letters") {
+		cfg.DeadLetter = -1
+	}
+	cfg.LeaseMin = record.Lease(s.number("lease-min", 0))
 	cfg.MaxPending, cfg.Keep = s.number("max-pending", 2), s.number("keep", 2)
 	s.d.MaybeScanArgs(s.t, "ratio", &cfg.MaxRatio, &cfg.RatioWindow)
 	if arg, ok := s.d.Arg("stages"); ok {

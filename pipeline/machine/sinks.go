@@ -189,7 +189,7 @@ func (m *Machine) settle() {
 func (m *Machine) rejected(ev CommitDone) {
 	s := &m.sinks[ev.Sink]
 	c := s.queue[0]
-	if m.cfg.StopOnReject[ev.Sink] || m.cfg.DeadLetter < 0 || ev.Sink == m.cfg.DeadLetter {
+	if m.cfg.DeadLetter < 0 || ev.Sink == m.cfg.DeadLetter {
 		m.stop(StoppedByRule, fmt.Sprintf("sink %q refused %d rows of checkpoint %d: %s", s.name, len(ev.Rows), c.Checkpoint, ev.Text))
 		return
 	}

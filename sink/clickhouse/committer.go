@@ -212,7 +212,7 @@ func (c *committer) attempt(ctx context.Context, a *attempt) (sink.Outcome, []si
 	insertCtx, cancel := context.WithTimeout(ctx, c.sink.settings.InsertTimeout)
 	defer cancel()
 	at, err := a.conn.insert(insertCtx, insertQuery{
-		body: in.statement(), id: queryID(in.id, in.fence.lease, a.unit, in.fence.attempt), settings: c.settingsFor(name), block: block,
+		body: in.statement(), id: queryID(in.table.Database, in.id, in.fence.lease, a.unit, in.fence.attempt), settings: c.settingsFor(name), block: block,
 	})
 	if err == nil {
 		a.fence.dirty = false

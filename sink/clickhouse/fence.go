@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 
 	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
 )
 
 // fence is what one run has on one server against older runs and against its own older attempts.
@@ -39,7 +40,11 @@ func synchronous() ch.Setting { return ch.Setting{Key: "async_insert", Value: "0
 
 // newest reads the highest fence row; ok is false when there is none.
 func (f *fence) newest(ctx context.Context, c *conn) (row fenceRow, ok bool, err error) {
-	rows, err := c.query(ctx, selectFence(f.sink.settings.Database, f.sink.env.Identity), 4)
+	return newestFence(ctx, c, f.sink.settings.Database, f.sink.env.Identity)
+}
+
+func newestFence(ctx context.Context, c *conn, database string, id sink.Identity) (row fenceRow, ok bool, err error) {
+	rows, err := c.query(ctx, selectFence(database, id), 4)
 	if err != nil || len(rows) == 0 {
 		return fenceRow{}, false, err
 	}
@@ -65,7 +70,7 @@ func (f *fence) raise(ctx context.Context, c *conn) error {
 	lease := f.sink.env.Lease
 	switch {
 	case !ok:
-	case last.store != f.sink.env.Identity.StoreID:
+	case last.store != f.sink.env.Identity.StoreID && !(f.sink.env.Adopt && last.lease < lease):
 		return fmt.Errorf("%w: %s, not %s", errStore, last.store, f.sink.env.Identity.StoreID)
 	case last.lease > lease:
 		return fmt.Errorf("%w: lease %d, ours is %d", errFenced, last.lease, lease)

@@ -24,7 +24,7 @@ func (p *Plugin) Inspect(ctx context.Context, id sink.Identity) (sink.Inspection
 	}
 	defer c.close()
 	i := inspector{settings: &p.settings, dialer: p.dialer, conn: c}
-	if err := i.run(ctx); err != nil {
+	if err := i.run(ctx, id); err != nil {
 		return sink.Inspection{}, fault.E(op, kindOf(err), fmt.Errorf("inspect %s for %s/%s: %w", i.name(), id.Pipeline, id.Sink, err))
 	}
 	slices.SortStableFunc(i.result.Findings, func(a, b sink.Finding) int { return cmp.Compare(b.Level, a.Level) })
@@ -46,7 +46,7 @@ func (i *inspector) add(level sink.Level, remedy, format string, args ...any) {
 	i.result.Findings = append(i.result.Findings, sink.Finding{Level: level, Text: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
-func (i *inspector) run(ctx context.Context) error {
+func (i *inspector) run(ctx context.Context, id sink.Identity) error {
 	var err error
 	i.table, err = readTable(ctx, i.conn, i.name())
 	if errors.Is(err, errNoTable) {
@@ -71,6 +71,22 @@ func (i *inspector) run(ctx context.Context) error {
 		if err := look(ctx); err != nil {
 			return err
 		}
+	}
+	return i.owner(ctx, id)
+}
+
+// owner reads who raised the fence last.
+func (i *inspector) owner(ctx context.Context, id sink.Identity) error {
+	there, err := i.conn.exists(ctx, i.name().sibling(fenceTable))
+	if err != nil || !there {
+		return err
+	}
+	last, ok, err := newestFence(ctx, i.conn, i.settings.Database, id)
+	if err != nil {
+		return i.optional(err, i.name().sibling(fenceTable).String())
+	}
+	if ok {
+		i.result.Owner = &sink.Owner{StoreID: last.store, Lease: last.lease}
 	}
 	return nil
 }

@@ -130,25 +130,27 @@ func countBlocks(name tableName, from, to uint64) string {
 		" AND " + provenanceColumn + " < " + strconv.FormatUint(to, 10)
 }
 
-// queryPrefix begins the query_id of every insert of a pipeline, lane and sink. The names are escaped so that the number of
-// slashes is fixed.
-func queryPrefix(id sink.Identity) string {
-	return "ingestd/" + url.PathEscape(id.Pipeline) + "/" + strconv.FormatUint(uint64(id.Lane), 10) + "/" + url.PathEscape(id.Sink) + "/"
+// queryPrefix begins the query_id of every insert of a pipeline, lane and sink into a database. A server has each query_id once
+// at a time, so a pipeline of the same name that writes to another database has another prefix. The names are escaped so that
+// the number of slashes is fixed.
+func queryPrefix(database string, id sink.Identity) string {
+	return "ingestd/" + url.PathEscape(id.Pipeline) + "/" + strconv.FormatUint(uint64(id.Lane), 10) + "/" + url.PathEscape(id.Sink) +
+		"/" + url.PathEscape(database) + "/"
 }
 
 // queryID names one attempt of a unit under the lease that makes it.
-func queryID(id sink.Identity, lease record.Lease, c *sink.Committable, attempt uint64) string {
-	return fmt.Sprintf("%s%d/%d/%d/%d", queryPrefix(id), lease, c.Checkpoint, c.Unit, attempt)
+func queryID(database string, id sink.Identity, lease record.Lease, c *sink.Committable, attempt uint64) string {
+	return fmt.Sprintf("%s%d/%d/%d/%d", queryPrefix(database, id), lease, c.Checkpoint, c.Unit, attempt)
 }
 
 // leaseField is where the lease stands in a query_id that is split at its slashes, counted from 1.
-const leaseField = 5
+const leaseField = 6
 
 // running is the condition on the inserts of all leases up to ours into tables of this database. Another database has another
 // fence: what has the same names there is another pipeline's.
 func running(database string, id sink.Identity, lease record.Lease) string {
 	return fmt.Sprintf("startsWith(query_id, %s) AND toUInt64OrZero(splitByChar('/', query_id)[%d]) <= %d AND current_database = %s",
-		literal(queryPrefix(id)), leaseField, lease, literal(database))
+		literal(queryPrefix(database, id)), leaseField, lease, literal(database))
 }
 
 // killRunning ends them, and waits for it.

@@ -65,20 +65,20 @@ func TestStatement_withoutABlockNumberThereIsNoColumn(t *testing.T) {
 func TestStatement_killFindsOnlyItsOwn(t *testing.T) {
 	id := sink.Identity{Pipeline: "a/b", Lane: 2, Sink: "dead_letter"}
 	c := &sink.Committable{Lease: 1, Checkpoint: 41, Unit: 3}
-	name := queryID(id, 9, c, 6)
-	if want := "ingestd/a%2Fb/2/dead_letter/9/41/3/6"; name != want {
+	name := queryID("d/b", id, 9, c, 6)
+	if want := "ingestd/a%2Fb/2/dead_letter/d%2Fb/9/41/3/6"; name != want {
 		t.Fatalf("got the query_id %s, want %s", name, want)
 	}
 	if got := strings.Split(name, "/")[leaseField-1]; got != "9" {
 		t.Errorf("field %d of %s is %s, want the lease", leaseField, name, got)
 	}
-	want := "KILL QUERY WHERE startsWith(query_id, 'ingestd/a%2Fb/2/dead_letter/') AND toUInt64OrZero(splitByChar('/', query_id)[5]) <= 9" +
-		" AND current_database = 'db' SYNC"
-	if got := killRunning("db", id, 9); got != want {
+	want := "KILL QUERY WHERE startsWith(query_id, 'ingestd/a%2Fb/2/dead_letter/d%2Fb/') AND toUInt64OrZero(splitByChar('/', query_id)[6]) <= 9" +
+		" AND current_database = 'd/b' SYNC"
+	if got := killRunning("d/b", id, 9); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, other := range []sink.Identity{{Pipeline: "a/b", Lane: 2, Sink: "dead"}, {Pipeline: "a", Lane: 2, Sink: "b"}, {Pipeline: "a/b", Lane: 22, Sink: "dead_letter"}} {
-		if strings.HasPrefix(queryID(other, 1, c, 1), queryPrefix(id)) {
+		if strings.HasPrefix(queryID("d/b", other, 1, c, 1), queryPrefix("d/b", id)) {
 			t.Errorf("the inserts of %+v look like those of %+v", other, id)
 		}
 	}

@@ -235,6 +235,6 @@ func TestFile_conformanceOnDisk(t *testing.T) {
 		settings.Path = tb.TempDir() + "/made/by/the/sink"
 		return &folder{disk: osDisk{root: settings.Path}, settings: settings}
 	}
-	runCases(t, h, "commit_showsExactlyItsRows", "commit_repeatedChangesNothing", "tasks_mayChangeBetweenRuns", "otherStore_isLoud",
+	runCases(t, h, "commit_showsExactlyItsRows", "commit_repeatedChangesNothing", "tasks_mayChangeBetweenRuns", "otherStore_isLoud", "otherStore_isAdopted",
 		"deadLetters_areTaken", "crash_inRecovery", "zombie_commitAfterFence", "copiedStore_isLoud", "history_exactlyOnce", "history_atLeastOnce")
 }

@@ -87,10 +87,12 @@ func (p *Plugin) Inspect(_ context.Context, id sink.Identity) (sink.Inspection, 
 		return sink.Inspection{}, nil
 	case err != nil:
 		return finding(sink.Blocks, "", "the identity of the folder %s can't be read: %s", p.settings.Path, reason(err))
-	case found.StoreID != id.StoreID && id.StoreID != "":
-		return finding(sink.Blocks, otherStoreRemedy, "the folder %s was written by pipeline %q of another checkpoint store, %s", p.settings.Path, id.Pipeline, found.StoreID)
 	}
-	return sink.Inspection{}, nil
+	lease, err := newest(p.disk, newLayout(id))
+	if err != nil {
+		return finding(sink.Blocks, "", "the fence of the folder %s can't be read: %s", p.settings.Path, reason(err))
+	}
+	return sink.Inspection{Owner: &sink.Owner{StoreID: found.StoreID, Lease: lease}}, nil
 }
 
 // Open returns the sink of one run. It touches nothing yet: Restore knows whether the folder must be there.

@@ -92,6 +92,23 @@ func makeFolder(d disk, l layout, wanted identity) error {
 	return nil
 }
 
+// takeFolder makes the folder of another checkpoint store this one's. It gets a new name for itself, so that a manifest of before
+// does not take it for its own.
+func takeFolder(d disk, l layout, wanted identity) error {
+	data, err := json.Marshal(wanted)
+	if err != nil {
+		return err
+	}
+	draft := l.identity() + scratch
+	if err := writeFile(d, draft, data); err != nil {
+		return err
+	}
+	if err := d.Rename(draft, l.identity()); err != nil {
+		return err
+	}
+	return syncName(d, l.home())
+}
+
 // checkFolder demands the folder that the manifest names.
 func checkFolder(d disk, l layout, want sink.Identity, folder string) error {
 	const op = "sink/file.Folder"
@@ -139,6 +156,21 @@ func look(d disk, l layout, lease record.Lease, nonce string) (found mark, by re
 		}
 	}
 	return found, 0, older, nil
+}
+
+// newest returns the highest lease that has a mark, 0 without any.
+func newest(d disk, l layout) (record.Lease, error) {
+	names, err := d.List(l.fences())
+	if err != nil {
+		return 0, err
+	}
+	var highest record.Lease
+	for _, name := range names {
+		if lease, _, ok := parseRun(name); ok {
+			highest = max(highest, lease)
+		}
+	}
+	return highest, nil
 }
 
 // raise leaves the run's mark and looks again: of two runs under the same lease at least one sees the other's.

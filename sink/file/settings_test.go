@@ -91,9 +91,6 @@ func TestInspect_findings(t *testing.T) {
 	if got := level(p, "store"); got != "" {
 		t.Fatalf("got %q", got)
 	}
-	if got := level(p, "other"); !strings.HasPrefix(got, fmt.Sprintf("%d ", sink.Blocks)) {
-		t.Fatalf("got %q", got)
-	}
 	d := newMemDisk()
 	start(t, d, everyCheckpoint(), 1, sink.Assembled{})
 	if err := writeFile(d, newLayout(identityOf("store")).identity(), []byte("{")); err != nil {

@@ -117,9 +117,11 @@ func (s *Sink) Restore(ctx context.Context, data []byte, pending []sink.Committa
 func (s *Sink) find(folder string) error {
 	id := s.env.Identity
 	if folder == "" {
-		found, err := claimFolder(s.disk, s.layout, identity{
-			Format: identityFormat, StoreID: id.StoreID, Pipeline: id.Pipeline, Lane: id.Lane, Sink: id.Sink, Folder: s.nonce,
-		})
+		wanted := identity{Format: identityFormat, StoreID: id.StoreID, Pipeline: id.Pipeline, Lane: id.Lane, Sink: id.Sink, Folder: s.nonce}
+		found, err := claimFolder(s.disk, s.layout, wanted)
+		if err == nil && s.env.Adopt && found.StoreID != id.StoreID {
+			found, err = wanted, takeFolder(s.disk, s.layout, wanted)
+		}
 		if err != nil {
 			return err
 		}

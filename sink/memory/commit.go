@@ -53,13 +53,17 @@ func (s *Sink) raise() fence {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, ok := t.mu.fences[s.owner()]
+	adopted := s.env.Adopt && s.plugin.flaw != adoptsNothing
 	switch {
 	case s.plugin.flaw == fencesNothing:
 		return mine
-	case ok && old.storeID != mine.storeID && s.plugin.flaw != ignoresStore, old.lease > mine.lease:
+	case old.lease > mine.lease, ok && old.storeID != mine.storeID && s.plugin.flaw != ignoresStore && !adopted:
 		return old
 	case old.lease == mine.lease && old.nonce != mine.nonce && s.plugin.flaw != ignoresNonce:
 		return old
+	}
+	if ok && old.storeID != mine.storeID && adopted {
+		delete(t.mu.ledger, s.owner()) // of checkpoints that this store never had
 	}
 	t.mu.fences[s.owner()] = mine
 	return mine

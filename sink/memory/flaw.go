@@ -22,6 +22,7 @@ const (
 	forgetsUnit              // the ledger compares checkpoints without the unit
 	answersOldLeases         // an older lease is told Committed by what a newer one wrote
 	ignoresStore             // another checkpoint store may go on
+	adoptsNothing            // another checkpoint store may not even go on when a person asks for it
 	ignoresNonce             // a copied store may go on
 	showsPrepared            // rows are visible before they are committed
 	takesUnknownForDone      // a failed call is taken for a success

@@ -91,9 +91,16 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 	}
 }
 
-// Inspect finds nothing: the table takes any columns.
-func (p *Plugin) Inspect(context.Context, sink.Identity) (sink.Inspection, error) {
-	return sink.Inspection{}, nil
+// Inspect finds who raised the fence last: the table takes any columns.
+func (p *Plugin) Inspect(_ context.Context, id sink.Identity) (sink.Inspection, error) {
+	t := p.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f, ok := t.mu.fences[owner{id.Pipeline, id.Lane, id.Sink}]
+	if !ok {
+		return sink.Inspection{}, nil
+	}
+	return sink.Inspection{Owner: &sink.Owner{StoreID: f.storeID, Lease: f.lease}}, nil
 }
 
 // Open returns the sink of one run.

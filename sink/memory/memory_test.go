@@ -68,6 +68,7 @@ func TestMemory_everyFlawIsFound(t *testing.T) {
 		forgetsUnit:         "commit_showsExactlyItsRows",
 		answersOldLeases:    "zombie_isNotToldCommitted",
 		ignoresStore:        "otherStore_isLoud",
+		adoptsNothing:       "otherStore_isAdopted",
 		ignoresNonce:        "copiedStore_isLoud",
 		showsPrepared:       "prepare_showsNothing",
 		takesUnknownForDone: "commit_unknownIsAskedAgain",

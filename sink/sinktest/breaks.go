@@ -301,7 +301,11 @@ func zombieHeld(s *suite) {
 				outcome, _, _ := old.commits.Commit(s.ctx, c) //nolint:errcheck // the outcome says what counts
 				answer <- outcome
 			}()
-			<-old.faults.held
+			select {
+			case <-old.faults.held:
+			case outcome := <-answer:
+				w.fatalf("the commit answers %s before its call %d, which an equal commit made", outcome, n)
+			}
 			wake := func() {
 				close(old.faults.wake)
 				if outcome := <-answer; outcome == sink.Committed {

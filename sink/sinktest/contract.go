@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 )
 
@@ -68,6 +69,10 @@ func contractCases() []Case {
 		{
 			Name: "otherStore_isLoud", Level: must, run: otherStore, skip: needsLedger,
 			Rule: "A target that another checkpoint store wrote to is refused before anything takes effect: a copied or a fresh store would double or skip rows.",
+		},
+		{
+			Name: "otherStore_isAdopted", Level: must, run: otherStoreAdopted, skip: needsLedger,
+			Rule: "Inspect tells which store and lease raised the fence last, and a run with Adopt and a higher lease takes the target over: from then on the older store's runs are fenced, and later runs of the new one need no Adopt.",
 		},
 		{
 			Name: "deadLetters_areTaken", Level: must, run: deadLetters, skip: needsDeadLetters,
@@ -373,6 +378,43 @@ func otherStore(s *suite) {
 		w.fatalf("another store changed the target: %d rows, before %d", after, before)
 	}
 	w.finish(w.mustStart(1), nil)
+}
+
+// otherStoreAdopted gives the target to a store with an empty log, beside a run of the store before that has something prepared.
+func otherStoreAdopted(s *suite) {
+	w := s.world("adopted")
+	old := w.mustStart(2)
+	w.must(old.write(0, 3))
+	w.must(old.cut(true))
+	w.must(old.commitAll())
+	w.must(old.write(1, 2))
+	left, err := old.prepare(true)
+	w.must(err)
+	w.checkOwner(old.lease)
+	w.storeID, w.adopts = "store-2", true
+	w.newest = manifest{Position: w.newest.Position}
+	r := w.mustStart(2)
+	w.adopts = false
+	w.checkOwner(r.lease)
+	w.zombieCommits(old, left.Pending)
+	w.must(r.write(0, 4))
+	w.must(r.cut(true))
+	w.must(r.commitAll())
+	w.zombieCommits(old, left.Pending)
+	w.crash(r)
+	w.finish(w.mustStart(1), nil)
+}
+
+// checkOwner demands that Inspect names the world's store and a lease.
+func (w *world) checkOwner(lease record.Lease) {
+	w.s.Helper()
+	p, err := w.target.Plugin(&Faults{})
+	w.must(err)
+	in, err := p.Inspect(w.s.ctx, w.identity())
+	w.must(err)
+	if want := (sink.Owner{StoreID: w.storeID, Lease: lease}); in.Owner == nil || *in.Owner != want {
+		w.fatalf("Inspect names the owner %v, want %v", in.Owner, want)
+	}
 }
 
 // tryOpen opens and fences once, and returns the first error.

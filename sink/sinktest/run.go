@@ -78,7 +78,7 @@ func (r *run) open() error {
 func (r *run) openOnce(plugin sink.Plugin) error {
 	w := r.w
 	s, err := plugin.Open(w.s.ctx, sink.Env{
-		Identity: w.identity(), Lease: r.lease, Tasks: r.tasks, AtLeastOnce: w.atLeastOnce,
+		Identity: w.identity(), Lease: r.lease, Tasks: r.tasks, AtLeastOnce: w.atLeastOnce, Adopt: w.adopts,
 		Segments: &view{all: &w.store, lease: r.lease, faults: r.faults},
 	})
 	if err != nil {

@@ -25,6 +25,7 @@ type world struct {
 
 	storeID     string
 	atLeastOnce bool
+	adopts      bool // runs take the target over from another store
 	letters     bool
 	lease       record.Lease
 	clock       int64
