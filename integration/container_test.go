@@ -50,7 +50,8 @@ func TestContainer_runsBesideKafka(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	produceLines(t, startKafka(t, nw.Name), "side", 1000)
+	brokers, _ := startKafka(t, kafkaSetup{network: nw.Name})
+	produceLines(t, brokers[0], "side", 1000)
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o777); err != nil {

@@ -86,7 +86,7 @@ func newRig(t *testing.T, delivery, tags string) *rig {
 	if err := r.conn.Exec(context.Background(), fmt.Sprintf(loadTable, r.table)); err != nil {
 		t.Fatal(err)
 	}
-	broker := kafkaServer(t)
+	broker, _ := kafkaServer(t)
 	r.load = startLoad(t, broker, name)
 	r.config = r.writeConfig(dir, "data", broker)
 	return r
@@ -375,7 +375,8 @@ func (r *rig) zombie() (zombieExit int) {
 	first := startDaemon(r.t, r.path, r.config, inject.BeforeInsert+":stop:4")
 	first.stopped(time.Minute)
 	dir := filepath.Dir(r.config)
-	second := startDaemon(r.t, r.path, r.writeConfig(dir, "second", kafkaServer(r.t)), "")
+	broker, _ := kafkaServer(r.t)
+	second := startDaemon(r.t, r.path, r.writeConfig(dir, "second", broker), "")
 	r.moves(second)
 	first.signal(syscall.SIGCONT)
 	code := first.exit(time.Minute)

@@ -7,16 +7,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
-	"github.com/testcontainers/testcontainers-go"
-	"github.com/testcontainers/testcontainers-go/wait"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -38,7 +32,7 @@ type topics struct {
 
 func newTopics(t *testing.T) *topics {
 	t.Helper()
-	addr, _ := transactionalKafka(t)
+	addr, _ := kafkaServer(t)
 	k := &topics{addr: addr, cl: kafkaWriter(t, addr)}
 	k.adm = kadm.NewClient(k.cl)
 	return k
@@ -206,51 +200,4 @@ func wantLost(t *testing.T, err error, names ...string) {
 			t.Errorf("got %q, want it to name %q", err, name)
 		}
 	}
-}
-
-// sourceKafka is one broker for the source's tests. Its own connections to itself work, which transactions need: it listens on
-// the same port inside the container and outside. It may be restarted, and ends with the test binary, by the reaper.
-var sourceKafka = struct {
-	sync.Mutex
-	addr      string
-	container testcontainers.Container
-}{}
-
-func transactionalKafka(t *testing.T) (string, testcontainers.Container) {
-	t.Helper()
-	sourceKafka.Lock()
-	defer sourceKafka.Unlock()
-	if sourceKafka.addr != "" {
-		return sourceKafka.addr, sourceKafka.container
-	}
-	port := freePort(t)
-	c, err := testcontainers.Run(context.Background(), kafkaImage,
-		testcontainers.WithExposedPorts(port+"/tcp"),
-		testcontainers.WithEnv(map[string]string{
-			"CLUSTER_ID": "6L6g3nShT-eMCtK--X86sw", "KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
-			"KAFKA_LISTENERS":                                "HOST://:" + port + ",CONTROLLER://:9093",
-			"KAFKA_ADVERTISED_LISTENERS":                     "HOST://127.0.0.1:" + port,
-			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
-			"KAFKA_INTER_BROKER_LISTENER_NAME":               "HOST",
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "HOST:PLAINTEXT,CONTROLLER:PLAINTEXT",
-			"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
-			"KAFKA_LOG_DIRS":                                 "/var/lib/kafka/data",
-			"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":             "1",
-			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":         "1",
-			"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":     "1",
-			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":            "1",
-			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
-			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
-			"KAFKA_LOG_CLEANER_BACKOFF_MS":                   "500",
-		}),
-		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
-			h.PortBindings = network.PortMap{network.MustParsePort(port + "/tcp"): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}}
-		}),
-		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started").WithPollInterval(50*time.Millisecond)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sourceKafka.addr, sourceKafka.container = "127.0.0.1:"+port, c
-	return sourceKafka.addr, sourceKafka.container
 }

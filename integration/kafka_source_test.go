@@ -299,7 +299,7 @@ func TestKafkaSource_mirrorsPositions(t *testing.T) {
 
 // A broker that restarts: the reader waits, visibly, compares logs with the new leader epoch, and goes on where it was.
 func TestKafkaSource_brokerRestarts(t *testing.T) {
-	addr, broker := transactionalKafka(t)
+	addr, broker := kafkaServer(t)
 	k := newTopics(t)
 	topic := k.create(t, 4, "restarts", nil)
 	want := map[string][]string{}

@@ -70,7 +70,7 @@ func (f *fence) raise(ctx context.Context, c *conn) error {
 	lease := f.sink.env.Lease
 	switch {
 	case !ok:
-	case last.store != f.sink.env.Identity.StoreID && !(f.sink.env.Adopt && last.lease < lease):
+	case last.store != f.sink.env.Identity.StoreID && (!f.sink.env.Adopt || last.lease >= lease):
 		return fmt.Errorf("%w: %s, not %s", errStore, last.store, f.sink.env.Identity.StoreID)
 	case last.lease > lease:
 		return fmt.Errorf("%w: lease %d, ours is %d", errFenced, last.lease, lease)
