@@ -38,7 +38,7 @@ func TestKafkaSource_securedBroker(t *testing.T) {
 		}
 		cmd := exec.Command(path, append(strings.Fields(verb), "-c", config)...)
 		cmd.Env = append(os.Environ(), "KAFKA_PASSWORD="+securedPassword)
-		out, _ := cmd.CombinedOutput() //nolint:errcheck // the exit code says it
+		out, _ := cmd.CombinedOutput()
 		if verb == "run" && countLines(t, filepath.Join(home, "rows")) != 500 {
 			t.Errorf("%d rows, want 500\n%s", countLines(t, filepath.Join(home, "rows")), out)
 		}
