@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -44,6 +45,9 @@ func (s *Source) Discover(ctx context.Context, known []source.Split) ([]source.S
 		}
 		if !again && time.Since(begin) > discoverPatience {
 			return nil, wrapped(err)
+		}
+		if wait := backoff(attempt); wait > backoffMin && ctx.Err() == nil { // the first repetition is nothing unusual
+			s.log.Warn("the brokers can't tell the topics", slog.String("error", err.Error()), slog.String("again_in", wait.String()))
 		}
 		if errPause := pause(ctx, backoff(attempt)); errPause != nil {
 			return nil, fault.E(opDiscover, fault.Transient, fmt.Errorf("%w; before that: %w", errPause, err))

@@ -1,7 +1,14 @@
 package kafka
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -346,4 +353,21 @@ func TestNew_refusesBadSettings(t *testing.T) {
 		_, err := New(c.s, quietLog())
 		t.Run(c.name, func(t *testing.T) { wantFault(t, err, fault.Misconfigured, c.want) })
 	}
+}
+
+// A broker that does not answer is told of soon, with the reason, long before Discover gives up.
+func TestDiscover_tellsOfBrokersThatDoNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+		src := loggingSource(t, Settings{Brokers: []string{"broker:9092"}, Topics: []string{"a"}, Dial: refuse}, slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if _, err := src.Discover(ctx, nil); err == nil {
+			t.Fatal("brokers that do not answer tell the topics")
+		}
+		if !strings.Contains(log.String(), "connection refused") || !strings.Contains(log.String(), "again_in=") {
+			t.Errorf("the log says %q", log.String())
+		}
+	})
 }
