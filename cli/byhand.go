@@ -44,7 +44,10 @@ func (a *app) newestOf(ctx context.Context, name string, log io.Writer) (target,
 		return t, exitWith(exitForKind(fault.KindOf(err)), err)
 	}
 	var ok bool
-	if t.head, ok = newest(entries); !ok {
+	if t.head, ok, err = newest(entries); err != nil {
+		return t, err
+	}
+	if !ok {
 		return t, exitWith(exitFailed, errors.New("no checkpoint yet: set source.start instead"))
 	}
 	return t, nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -93,11 +94,22 @@ func listEntries(out io.Writer, entries []pipeline.Logged) error {
 	for _, e := range slices.Backward(entries) {
 		fmt.Fprintln(w, entryLine(e)) //nolint:errcheck // Flush tells
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Err != nil {
+			return exitWith(exitForKind(fault.KindOf(e.Err)), errors.New("entries of the log can't be read: put them back from a copy, as they were"))
+		}
+	}
+	return nil
 }
 
 func entryLine(l pipeline.Logged) string {
 	at := func(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+	if l.Err != nil {
+		return fmt.Sprintf("%d\tunreadable: %v", l.Seq, l.Err)
+	}
 	if c := l.Entry.Claim; c != nil {
 		return fmt.Sprintf("%d\tclaim\t%d\t\t%s\t\t\t\t%s", l.Seq, c.Lease, at(c.Time), c.Who)
 	}
@@ -114,27 +126,34 @@ func entryLine(l pipeline.Logged) string {
 		m.Counters.DeadLetters, by)
 }
 
-// newest returns the newest manifest of a log.
-func newest(entries []pipeline.Logged) (pipeline.Logged, bool) {
+// newest returns the newest manifest of a log; ok is false when there is none. An entry above it that can't be read is an error:
+// it may be newer.
+func newest(entries []pipeline.Logged) (found pipeline.Logged, ok bool, err error) {
 	for _, e := range slices.Backward(entries) {
+		if e.Err != nil {
+			return pipeline.Logged{}, false, exitWith(exitForKind(fault.KindOf(e.Err)), e.Err)
+		}
 		if e.Entry.Manifest != nil {
-			return e, true
+			return e, true, nil
 		}
 	}
-	return pipeline.Logged{}, false
+	return pipeline.Logged{}, false, nil
 }
 
 // entry returns the entry with the log number that is asked for, by default the newest manifest; an empty one if there is none.
 func entry(entries []pipeline.Logged, args []string) (pipeline.Logged, error) {
 	if len(args) == 0 {
-		found, _ := newest(entries)
-		return found, nil
+		found, _, err := newest(entries)
+		return found, err
 	}
 	n, err := strconv.ParseUint(args[0], 10, 64)
 	if err != nil {
 		return pipeline.Logged{}, exitWith(exitUsage, fmt.Errorf("%q is no log number", args[0]))
 	}
 	for _, e := range entries {
+		if e.Seq == checkpoint.Seq(n) && e.Err != nil {
+			return e, exitWith(exitForKind(fault.KindOf(e.Err)), e.Err)
+		}
 		if e.Seq == checkpoint.Seq(n) {
 			return e, nil
 		}

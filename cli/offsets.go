@@ -63,7 +63,10 @@ that needs --accept-loss. One below it reads records again, whose rows are then 
 }
 
 func showOffsets(out io.Writer, entries []pipeline.Logged) error {
-	head, ok := newest(entries)
+	head, ok, err := newest(entries)
+	if err != nil {
+		return err
+	}
 	if !ok {
 		return exitWith(exitFailed, errors.New("no checkpoint yet: the pipeline has not run with this store"))
 	}

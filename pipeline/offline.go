@@ -13,14 +13,17 @@ import (
 	"github.com/ingestd/ingestd/record"
 )
 
-// Logged is one entry of a pipeline's commit log with its number.
+// Logged is one entry of a pipeline's commit log with its number. Err is set in place of the entry when what is stored can't be
+// read.
 type Logged struct {
 	Seq   checkpoint.Seq
 	Entry checkpoint.Entry
+	Err   error
 }
 
 // History reads a pipeline's commit log, lowest number first. It claims nothing, so a run may go on beside it; an entry that is
-// collected in between is left out. An empty log gives no entries.
+// collected in between is left out. An empty log gives no entries. Error kinds: those of the store; what a single entry holds
+// is that entry's.
 func History(ctx context.Context, def *Definition) ([]Logged, error) {
 	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
 	if err != nil {
@@ -39,11 +42,11 @@ func History(ctx context.Context, def *Definition) ([]Logged, error) {
 		if err != nil {
 			return nil, err
 		}
-		e, err := checkpoint.Decode(data)
-		if err != nil {
-			return nil, fmt.Errorf("log entry %s: %w", name, err)
+		l := Logged{Seq: seq}
+		if l.Entry, err = checkpoint.Decode(data); err != nil {
+			l.Err = fmt.Errorf("log entry %s: %w", name, err)
 		}
-		out = append(out, Logged{seq, e})
+		out = append(out, l)
 	}
 	return out, nil
 }

@@ -176,8 +176,9 @@ func TestHistory_readsTheLog(t *testing.T) {
 		}
 		name := checkpoint.EntryName("p", 0, entries[0].Seq)
 		w.store.Objects()[name][3] ^= 1
-		if _, err := History(t.Context(), w.def); err == nil || fault.KindOf(err) != fault.Corrupt {
-			t.Errorf("got %v, want corrupt", err)
+		broken, err := History(t.Context(), w.def)
+		if err != nil || len(broken) != len(entries) || fault.KindOf(broken[0].Err) != fault.Corrupt || broken[1].Err != nil {
+			t.Errorf("got %+v, %v, want the first entry corrupt and the others as they were", broken, err)
 		}
 	}, "a")
 }

@@ -185,6 +185,8 @@ func TestExit_corrupt(t *testing.T) {
 	for _, args := range []string{"run", "checkpoint list p", "offsets show p"} {
 		h.run(append(strings.Fields(args), "-c", "my.toml")...).want(t, 6, filepath.Base(last))
 	}
+	h.run("checkpoint", "list", "p", "-c", "my.toml").want(t, 6, "unreadable: ", "claim") // the others are still shown
+	h.run("checkpoint", "show", "p", "1", "-c", "my.toml").want(t, 0, "nonce")
 	if string(data) != h.read(last) {
 		t.Error("the evidence was changed")
 	}
