@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/ingestd/ingestd/fault"
@@ -38,7 +39,7 @@ func (c *Claim) check() error {
 //   - sinks are unique; pending committables are in order of (lease, checkpoint, unit), above the last that is known Committed
 //     and not above this manifest; their segments lie in this lane's staging folder, under a lease up to this one;
 //   - a replaced unit is pending no more;
-//   - the counters balance (I12): In = Passed + Filtered + Refused, a stage's In is the Passed of the stage before, and
+//   - the counters balance (I12): as StageCount says, a stage's In is what the stage before handed on, and
 //     DeadLetters is what all stages refused;
 //   - Kept is in order.
 func (m *Manifest) Check() error {
@@ -124,9 +125,26 @@ func (s *Shard) check() error {
 			return fmt.Errorf("splits[%d] %q: %w", i, s.Splits[i].Split, err)
 		}
 	}
-	for i := 1; i < len(s.KeyGroups); i++ {
-		if s.KeyGroups[i-1].ID >= s.KeyGroups[i].ID {
-			return fmt.Errorf("key_groups[%d]: %d stands behind %d, want sorted and unique", i, s.KeyGroups[i].ID, s.KeyGroups[i-1].ID)
+	if (s.State != nil) != (s.ID == StateShard) {
+		return fmt.Errorf("state belongs to the shard %q, and to no other", StateShard)
+	}
+	if s.State != nil {
+		return s.State.check()
+	}
+	return nil
+}
+
+func (k *KeyedState) check() error {
+	const groupsMax = 1 << 16
+	switch {
+	case k.Groups < 1 || k.Groups > groupsMax:
+		return fmt.Errorf("state: %d key groups", k.Groups)
+	case k.Version < 1:
+		return fmt.Errorf("state: version %d", k.Version)
+	}
+	for i, name := range k.Objects {
+		if i > 0 && k.Objects[i-1] >= name {
+			return fmt.Errorf("state: objects[%d]: %q stands behind %q, want sorted and unique", i, name, k.Objects[i-1])
 		}
 	}
 	return nil
@@ -264,10 +282,13 @@ func (c *Counters) check() error {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("stage %q: %w", s.Stage, err)
 		}
-		if i > 0 && s.In != c.Stages[i-1].Passed {
-			return fmt.Errorf("stage %q took %d, and %q passed %d", s.Stage, s.In, c.Stages[i-1].Stage, c.Stages[i-1].Passed)
+		if i > 0 && s.In != c.Stages[i-1].Out() {
+			return fmt.Errorf("stage %q took %d, and %q passed %d", s.Stage, s.In, c.Stages[i-1].Stage, c.Stages[i-1].Out())
 		}
-		refused += s.Refused // can't overflow: what a stage refused was taken by the first
+		if s.Refused > math.MaxInt64-refused {
+			return fmt.Errorf("stage %q: more refused than can be counted", s.Stage)
+		}
+		refused += s.Refused
 	}
 	if c.DeadLetters != refused {
 		return fmt.Errorf("%d dead letters, and the stages refused %d", c.DeadLetters, refused)
@@ -281,11 +302,22 @@ func (c *Counters) check() error {
 }
 
 func (s *StageCount) check() error {
-	if s.In < 0 || s.Passed < 0 || s.Filtered < 0 || s.Refused < 0 {
+	if s.In < 0 || s.Made < 0 || s.Made > math.MaxInt64-s.In {
+		return errors.New("a count below 0, or one that is too high")
+	}
+	left := s.In
+	parts := []int64{s.Passed, s.Filtered, s.Refused, s.Deduplicated, s.Absorbed, s.Late}
+	if slices.Min(parts) < 0 {
 		return errors.New("a count below 0")
 	}
-	if s.Passed > s.In || s.Filtered > s.In-s.Passed || s.Refused != s.In-s.Passed-s.Filtered {
-		return fmt.Errorf("took %d, and passed %d, filtered %d, refused %d", s.In, s.Passed, s.Filtered, s.Refused)
+	for _, n := range parts {
+		if left -= n; left < 0 {
+			break
+		}
+	}
+	if left != 0 {
+		return fmt.Errorf("took %d, and passed %d, filtered %d, refused %d, deduplicated %d, absorbed %d, late %d",
+			s.In, s.Passed, s.Filtered, s.Refused, s.Deduplicated, s.Absorbed, s.Late)
 	}
 	return nil
 }

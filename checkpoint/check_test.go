@@ -15,8 +15,8 @@ func TestManifestCheck_findsEveryBrokenRule(t *testing.T) {
 	if err := fullManifest().Manifest.Check(); err != nil {
 		t.Fatalf("got %v before any change, want nil", err)
 	}
-	shard := func(m *Manifest) *Shard { return &m.Shards[0] }
-	split := func(m *Manifest, change func(s *Shard)) { change(&m.Shards[0]) }
+	shard := func(m *Manifest) *Shard { return &m.Shards[1] }
+	split := func(m *Manifest, change func(s *Shard)) { change(&m.Shards[1]) }
 	first := func(m *Manifest) *SinkState { return &m.Sinks[0] }
 	pending := func(m *Manifest) *sink.Committable { return &m.Sinks[0].Pending[0] }
 	stage := func(m *Manifest, i int) *StageCount { return &m.Counters.Stages[i] }
@@ -33,12 +33,12 @@ func TestManifestCheck_findsEveryBrokenRule(t *testing.T) {
 
 		{"shards out of order", func(m *Manifest) { m.Shards[0], m.Shards[1] = m.Shards[1], m.Shards[0] }, "sorted and unique"},
 		{"a shard twice", func(m *Manifest) { m.Shards[1].ID = m.Shards[0].ID }, "sorted and unique"},
-		{"a shard without ID", func(m *Manifest) { shard(m).ID = "" }, "no ID"},
+		{"a shard without ID", func(m *Manifest) { m.Shards[0].ID = "" }, "no ID"},
 		{"epoch 0", func(m *Manifest) { shard(m).Epoch = 0 }, "epoch 0"},
 		{"no status", func(m *Manifest) { shard(m).Status = "" }, "not known"},
 		{"a later version's status", func(m *Manifest) { shard(m).Status = "gone" }, "not known"},
 		{"owned and leaving", func(m *Manifest) { shard(m).To = new(record.Lane) }, "on its way"},
-		{"a split in two shards", func(m *Manifest) { m.Shards[1].Splits[0].Split = "orders/0" }, "already"},
+		{"a split in two shards", func(m *Manifest) { m.Shards[2].Splits[0].Split = "orders/0" }, "already"},
 		{"a split twice in one shard", func(m *Manifest) { split(m, func(s *Shard) { s.Splits = append(s.Splits, s.Splits[0]) }) }, "already"},
 		{"a split without name", func(m *Manifest) { shard(m).Splits[0].Split = "" }, "no name"},
 		{"an offset that is not resolved", func(m *Manifest) { shard(m).Splits[0].Offset = -2 }, "offset -2"},
@@ -46,7 +46,10 @@ func TestManifestCheck_findsEveryBrokenRule(t *testing.T) {
 		{"an end that is not resolved", func(m *Manifest) { shard(m).Splits[0].Until = -2 }, "end bound"},
 		{"finished without end", func(m *Manifest) { shard(m).Splits[0].Until = -1 }, "without an end"},
 		{"finished before its end", func(m *Manifest) { shard(m).Splits[0].Offset-- }, "below its bound"},
-		{"key groups out of order", func(m *Manifest) { m.Shards[1].KeyGroups[0].ID = 511 }, "key_groups[1]"},
+		{"state without key groups", func(m *Manifest) { m.State().Groups = 0 }, "0 key groups"},
+		{"state without version", func(m *Manifest) { m.State().Version = 0 }, "version 0"},
+		{"state's objects out of order", func(m *Manifest) { m.State().Objects[0] = "state/0/9/b2" }, "objects[1]"},
+		{"state in a shard of splits", func(m *Manifest) { m.Shards[1].State = m.State() }, "belongs to the shard"},
 
 		{"a sink without name", func(m *Manifest) { m.Sinks[1].Name = "" }, "no name"},
 		{"a sink twice", func(m *Manifest) { m.Sinks[1].Name = m.Sinks[0].Name }, "twice"},
@@ -122,7 +125,7 @@ func TestManifestCheck_takesWhatIsAllowed(t *testing.T) {
 		{"this checkpoint known already, as at-least-once does", func(m *Manifest) {
 			m.Sinks[0] = SinkState{Name: "sink", Lease: 3, Checkpoint: 42}
 		}},
-		{"a bounded split that is not finished at its bound", func(m *Manifest) { m.Shards[0].Splits[0].Finished = false }},
+		{"a bounded split that is not finished at its bound", func(m *Manifest) { m.Shards[1].Splits[0].Finished = false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := fullManifest()

@@ -53,12 +53,15 @@ func fullManifest() Entry {
 		StoreID: testStoreID, Pipeline: "orders", Lane: lane, Lease: 3, Checkpoint: 42, ConfigDigest: "sha256:12", Time: 1_790_000_000_123,
 		Author: "anna", Reason: "skip what \"never\" <fits> & Ärger\u2028\n",
 		Shards: []Shard{
+			{ID: StateShard, Epoch: 1, Status: ShardOwned, State: &KeyedState{
+				Groups: 256, Watermark: math.MinInt64, Version: 1, Data: []byte(`{"seq":7}`), Objects: []string{"state/0/2/d7", "state/0/3/b1"},
+			}},
 			{ID: "orders/0", Epoch: 1, Status: ShardOwned, Splits: []source.Split{{
 				Position: source.Position{Split: "orders/0", Identity: "topic-id", Offset: math.MaxInt64, LeaderEpoch: 7}, Until: math.MaxInt64, Finished: true,
 			}}},
 			{ID: "orders/1", Epoch: 4, Status: ShardOwned, From: []record.Lane{1, 2}, Splits: []source.Split{{
 				Position: source.Position{Split: "orders/1", Identity: "topic-id", Offset: 5, LeaderEpoch: record.NoLeaderEpoch}, Until: source.Unbounded,
-			}}, KeyGroups: []KeyGroup{{ID: 0}, {ID: 511}}},
+			}}},
 		},
 		Sinks: []SinkState{
 			{

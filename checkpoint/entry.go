@@ -62,18 +62,29 @@ const ShardOwned = "owned"
 // Shard is what moves between lanes: splits with their positions, and key groups with their state. Without keyed state one
 // split is one shard, and its ID is the split's name.
 type Shard struct {
-	ID        string         `json:"id"`
-	Epoch     uint64         `json:"epoch"` // begins at 1, counts moves
-	Status    string         `json:"status"`
-	To        *record.Lane   `json:"to,omitempty"`
-	From      []record.Lane  `json:"from,omitempty"`
-	Splits    []source.Split `json:"splits"`
-	KeyGroups []KeyGroup     `json:"key_groups,omitempty"` // reserved for keyed state
+	ID     string         `json:"id"`
+	Epoch  uint64         `json:"epoch"` // begins at 1, counts moves
+	Status string         `json:"status"`
+	To     *record.Lane   `json:"to,omitempty"`
+	From   []record.Lane  `json:"from,omitempty"`
+	Splits []source.Split `json:"splits"`
+	State  *KeyedState    `json:"state,omitempty"` // of the shard's key groups
 }
 
-// KeyGroup is reserved: a fixed hash range of keys and where its state lies.
-type KeyGroup struct {
-	ID uint32 `json:"id"`
+// StateShard is the ID of the shard that holds all key groups of a pipeline with keyed steps. No split has this name.
+const StateShard = "//state"
+
+// KeyedState is what a manifest says of keyed state: where it lies and which key groups it is of.
+type KeyedState struct {
+	// Groups is the number of key groups of the pipeline, fixed at its first start. The shard has all of them, from 0.
+	Groups int `json:"groups"`
+	// Watermark is how far event time had come at the barrier, milliseconds since 1970; the least int64 when it is not known.
+	Watermark int64 `json:"watermark"`
+	// Version and Data are package state/local's own.
+	Version int    `json:"version"`
+	Data    []byte `json:"data"`
+	// Objects names everything in the store that Data refers to, below the pipeline's folder, sorted (I9).
+	Objects []string `json:"objects,omitempty"`
 }
 
 // SinkState is what a manifest says about one sink.
@@ -110,13 +121,31 @@ type Counters struct {
 	Earlier []StageCount `json:"earlier,omitempty"`
 }
 
-// StageCount is one stage's account: In = Passed + Filtered + Refused, and the next stage's In is this one's Passed.
+// StageCount is one stage's account: In = Passed + Filtered + Refused + Deduplicated + Absorbed + Late, and the next stage's In
+// is this one's Passed + Made.
 type StageCount struct {
-	Stage    string `json:"stage"`
-	In       int64  `json:"in"`
-	Passed   int64  `json:"passed"`
-	Filtered int64  `json:"filtered"`
-	Refused  int64  `json:"refused"`
+	Stage        string `json:"stage"`
+	In           int64  `json:"in"`
+	Passed       int64  `json:"passed"`
+	Filtered     int64  `json:"filtered"`
+	Refused      int64  `json:"refused"`
+	Deduplicated int64  `json:"deduplicated,omitempty"` // rows whose key was seen before
+	Absorbed     int64  `json:"absorbed,omitempty"`     // rows that live on in state
+	Late         int64  `json:"late,omitempty"`         // rows that came after their window was gone, where these are dropped
+	Made         int64  `json:"made,omitempty"`         // rows that the stage added
+}
+
+// Add adds another account of the same stage.
+func (s *StageCount) Add(d StageCount) {
+	s.In, s.Passed, s.Filtered, s.Refused = s.In+d.In, s.Passed+d.Passed, s.Filtered+d.Filtered, s.Refused+d.Refused
+	s.Deduplicated, s.Absorbed, s.Late, s.Made = s.Deduplicated+d.Deduplicated, s.Absorbed+d.Absorbed, s.Late+d.Late, s.Made+d.Made
+}
+
+// Out is what the stage hands to the next one.
+func (s *StageCount) Out() int64 { return s.Passed + s.Made }
+
+func (s *StageCount) balanced() bool {
+	return s.In == s.Passed+s.Filtered+s.Refused+s.Deduplicated+s.Absorbed+s.Late
 }
 
 // Positions returns where every split stands, in the order of shards.
@@ -139,12 +168,23 @@ func (m *Manifest) SplitCount() int {
 	return n
 }
 
-// Balanced reports whether every record is accounted for (I12): In = Passed + Filtered + Refused at each stage, each stage's
-// In is the Passed of the one before, and the dead letters are what all stages refused.
+// State returns what the manifest says of keyed state, nil without any.
+func (m *Manifest) State() *KeyedState {
+	for i := range m.Shards {
+		if m.Shards[i].State != nil {
+			return m.Shards[i].State
+		}
+	}
+	return nil
+}
+
+// Balanced reports whether every record is accounted for (I12): at each stage as [StageCount] says, and the dead letters are what
+// all stages refused.
 func (c *Counters) Balanced() bool {
 	var refused int64
-	for i, s := range c.Stages {
-		if s.In != s.Passed+s.Filtered+s.Refused || i > 0 && s.In != c.Stages[i-1].Passed {
+	for i := range c.Stages {
+		s := &c.Stages[i]
+		if !s.balanced() || i > 0 && s.In != c.Stages[i-1].Out() {
 			return false
 		}
 		refused += s.Refused

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -22,7 +23,8 @@ const (
 // modulo the number.
 const (
 	keyGroupFunction = "xxh64"
-	keyGroups        = 512
+	keyGroupsDefault = 256
+	keyGroupsMax     = 1 << 16
 )
 
 type storeObject struct {
@@ -89,21 +91,25 @@ func parseStore(data []byte) (string, error) {
 	return o.StoreID, nil
 }
 
-// OpenPipeline makes the folder of a pipeline, or checks that the folder that is there is this pipeline's in this store. It
-// may be called by any number of runs at the same time, and again.
+// OpenPipeline makes the folder of a pipeline, or checks that the folder that is there is this pipeline's in this store, and
+// returns its number of key groups. The first to open it fixes that number: groups, or 256 for 0. Later ones ask for the same
+// or for 0. It may be called by any number of runs at the same time, and again.
 //
-// Error kinds: fault.Misconfigured when the folder was copied from another store or is another pipeline's, when a newer version
-// wrote it, or when the ID can't be one; fault.Corrupt when it can't be read or is missing where a log is; fault.Transient,
-// fault.Unknown.
-func OpenPipeline(ctx context.Context, store Store, storeID, pipeline string) error {
+// Error kinds: fault.Misconfigured when the folder was copied from another store or is another pipeline's, has another number of
+// key groups, when a newer version wrote it, or when the ID or the number can't be one; fault.Corrupt when it can't be read or is
+// missing where a log is; fault.Transient, fault.Unknown.
+func OpenPipeline(ctx context.Context, store Store, storeID, pipeline string, groups int) (int, error) {
 	const op = "checkpoint.OpenPipeline"
 	if err := checkPipelineID(pipeline); err != nil {
-		return fault.E(op, fault.Misconfigured, err)
+		return 0, fault.E(op, fault.Misconfigured, err)
 	}
-	want := pipelineObject{StoreID: storeID, Pipeline: pipeline, KeyGroupFunction: keyGroupFunction, KeyGroups: keyGroups}
+	if groups < 0 || groups > keyGroupsMax {
+		return 0, fault.E(op, fault.Misconfigured, fmt.Errorf("%d key groups, want at most %d", groups, keyGroupsMax))
+	}
+	want := pipelineObject{StoreID: storeID, Pipeline: pipeline, KeyGroupFunction: keyGroupFunction, KeyGroups: cmp.Or(groups, keyGroupsDefault)}
 	fresh, err := encode(kindPipeline, &want)
 	if err != nil {
-		return fault.E(op, fault.Misconfigured, err)
+		return 0, fault.E(op, fault.Misconfigured, err)
 	}
 	name := PipelineName(pipeline)
 	data, err := store.Get(ctx, name)
@@ -111,13 +117,16 @@ func OpenPipeline(ctx context.Context, store Store, storeID, pipeline string) er
 		data, err = firstOpen(ctx, store, pipeline, fresh)
 	}
 	if err != nil {
-		return fault.E(op, fault.KindOf(err), err)
+		return 0, fault.E(op, fault.KindOf(err), err)
 	}
 	var got pipelineObject
 	if err := decode(kindPipeline, data, &got); err != nil {
-		return classifyRead(op, fmt.Errorf("object %q: %w", name, err))
+		return 0, classifyRead(op, fmt.Errorf("object %q: %w", name, err))
 	}
-	return got.compare(op, want)
+	if groups == 0 {
+		want.KeyGroups = got.KeyGroups
+	}
+	return got.KeyGroups, got.compare(op, want)
 }
 
 // firstOpen makes the pipeline's object. A log without it is what is left of a copy that was not complete, or of a deletion.
@@ -151,9 +160,13 @@ func (o pipelineObject) compare(op fault.Op, want pipelineObject) error {
 			fmt.Errorf("folder %q was made in the store %s, this is the store %s: it was copied here, and the original may still run",
 				folder, o.StoreID, want.StoreID),
 			"use the original store, or a pipeline ID that this store does not have")
-	case o.KeyGroupFunction != want.KeyGroupFunction || o.KeyGroups != want.KeyGroups:
-		return fault.E(op, fault.Misconfigured, fmt.Errorf("folder %q has %d key groups by %s, this version has %d by %s",
-			folder, o.KeyGroups, o.KeyGroupFunction, want.KeyGroups, want.KeyGroupFunction))
+	case o.KeyGroupFunction != want.KeyGroupFunction || o.KeyGroups < 1 || o.KeyGroups > keyGroupsMax:
+		return fault.E(op, fault.Misconfigured, fmt.Errorf("folder %q has %d key groups by %s, this version knows 1 to %d by %s",
+			folder, o.KeyGroups, o.KeyGroupFunction, keyGroupsMax, keyGroupFunction))
+	case o.KeyGroups != want.KeyGroups:
+		return fault.WithRemedy(op, fault.Misconfigured,
+			fmt.Errorf("the pipeline has %d key groups since its first start, key_groups asks for %d", o.KeyGroups, want.KeyGroups),
+			fmt.Sprintf("set key_groups = %d or leave it out; tasks can be as many as there are key groups", o.KeyGroups))
 	}
 	return nil
 }

@@ -144,14 +144,14 @@ func TestOpenPipeline_makesItsFolderOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders"); err != nil {
+			if _, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", 0); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
 	s.Land()
-	if err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders"); err != nil {
+	if _, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", 0); err != nil {
 		t.Fatalf("again: %v", err)
 	}
 	if o := s.Objects(); len(o) != 1 || o["orders/pipeline"] == nil {
@@ -177,14 +177,14 @@ func TestOpenPipeline_refusesAFolderFromElsewhere(t *testing.T) {
 	}{
 		{"copied from another store", pipelineBody(other, "orders", "xxh64", 512), fault.Misconfigured, other, "original store"},
 		{"renamed", pipelineBody(testStoreID, "sales", "xxh64", 512), fault.Misconfigured, `belongs to the pipeline "sales"`, `id = "sales"`},
-		{"other key groups", pipelineBody(testStoreID, "orders", "xxh64", 1024), fault.Misconfigured, "key groups", ""},
+		{"too many key groups", pipelineBody(testStoreID, "orders", "xxh64", 1<<16+1), fault.Misconfigured, "key groups", ""},
 		{"another function", pipelineBody(testStoreID, "orders", "murmur2", 512), fault.Misconfigured, "key groups", ""},
 		{"damaged", []byte("ingestd 1 pipeline"), fault.Corrupt, `object "orders/pipeline"`, ""},
 		{"newer", []byte("ingestd 7 pipeline\n"), fault.Misconfigured, "newer version", "version"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := with(t, "orders/pipeline", c.data)
-			err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders")
+			_, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", 0)
 			wantFault(t, err, c.kind, c.want)
 			if !strings.Contains(fault.RemedyOf(err), c.remedy) {
 				t.Errorf("got remedy %q, want it to say %q", fault.RemedyOf(err), c.remedy)
@@ -194,14 +194,14 @@ func TestOpenPipeline_refusesAFolderFromElsewhere(t *testing.T) {
 			}
 		})
 	}
-	wantFault(t, checkpoint.OpenPipeline(t.Context(), storetest.NewMemory(nil), testStoreID, "store"), fault.Misconfigured, "pipeline ID")
+	wantFault(t, open(t.Context(), storetest.NewMemory(nil), "store"), fault.Misconfigured, "pipeline ID")
 }
 
 // Goal: half a copy of a folder is not taken for a new pipeline, which would begin from nothing above an old log.
 func TestOpenPipeline_refusesALogWithoutItsObject(t *testing.T) {
 	s := with(t, checkpoint.EntryName("orders", 0, 1), nil)
-	wantFault(t, checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders"), fault.Corrupt, "has a log")
-	if err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "order"); err != nil {
+	wantFault(t, open(t.Context(), s, "orders"), fault.Corrupt, "has a log")
+	if _, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "order", 0); err != nil {
 		t.Errorf("got %v beside another pipeline's log, want nil", err)
 	}
 }
@@ -218,14 +218,14 @@ func (l *firstLook) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	return nil, errors.Join(
 		checkpoint.ErrNotExist,
-		checkpoint.OpenPipeline(ctx, l.Memory, testStoreID, "orders"),
+		open(ctx, l.Memory, "orders"),
 		l.Create(ctx, checkpoint.EntryName("orders", 0, 1), nil),
 	)
 }
 
 func TestOpenPipeline_meetsAnotherFirstRun(t *testing.T) {
 	s := &firstLook{Memory: storetest.NewMemory(nil)}
-	if err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders"); err != nil {
+	if _, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", 0); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 	if s.looks != 2 {
@@ -241,7 +241,7 @@ func TestIdentity_goldenFilesAreReadAndWritten(t *testing.T) {
 		if got, err := checkpoint.OpenStore(t.Context(), s, id); err != nil || got != testStoreID {
 			t.Fatalf("got %q, %v, want %s", got, err, testStoreID)
 		}
-		if err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders"); err != nil {
+		if _, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", 512); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,4 +257,26 @@ func TestIdentity_goldenFilesAreReadAndWritten(t *testing.T) {
 		}
 	}
 	open(old)
+}
+
+// open opens a pipeline with what key groups it has.
+func open(ctx context.Context, s checkpoint.Store, pipeline string) error {
+	_, err := checkpoint.OpenPipeline(ctx, s, testStoreID, pipeline, 0)
+	return err
+}
+
+// The first start fixes the number of key groups; a later one gets it, and is refused when it asks for another.
+func TestOpenPipeline_keyGroupsAreFixed(t *testing.T) {
+	for _, c := range []struct{ first, fixed, other int }{{0, 256, 512}, {16, 16, 17}} {
+		s := storetest.NewMemory(nil)
+		for _, asked := range []int{c.first, 0, c.fixed} {
+			if got, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", asked); err != nil || got != c.fixed {
+				t.Errorf("asked for %d after %d: got %d, %v, want %d", asked, c.first, got, err, c.fixed)
+			}
+		}
+		_, err := checkpoint.OpenPipeline(t.Context(), s, testStoreID, "orders", c.other)
+		wantFault(t, err, fault.Misconfigured, fmt.Sprintf("has %d key groups since its first start", c.fixed))
+	}
+	_, err := checkpoint.OpenPipeline(t.Context(), storetest.NewMemory(nil), testStoreID, "orders", 1<<16+1)
+	wantFault(t, err, fault.Misconfigured, "at most")
 }

@@ -82,7 +82,7 @@ func look(ctx context.Context, def *Definition, storeID string) ([]Target, error
 // the other store's ledger. fault.Fenced, fault.Corrupt, and those of the sinks. It may be called again after any error.
 func Adopt(ctx context.Context, def *Definition, env Env, author, reason string) error {
 	const op = "pipeline.Adopt"
-	id, err := openStore(ctx, def, env)
+	id, _, err := openStore(ctx, def, env)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,9 @@ type Definition struct {
 	ID       string // in stores, ledgers and fences; by default the name
 	Delivery config.Delivery
 	Digest   string // of the config, without secrets
-	Tasks    int    // how many tasks share the splits; at least 1
+	Tasks    int    // how many tasks share the splits, and as many the key groups; at least 1
+	// KeyGroups is the number of key groups that the first start fixes; 0: the default, or what is fixed.
+	KeyGroups int
 
 	Source source.Source
 	Codec  codec.Factory

@@ -80,7 +80,7 @@ type handmade struct {
 
 // edit runs a machine that does nothing but a change by hand, under a lease that is not below the lowest.
 func edit(ctx context.Context, def *Definition, env Env, lowest record.Lease, change handmade) (checkpoint.Seq, error) {
-	id, err := openStore(ctx, def, env)
+	id, _, err := openStore(ctx, def, env)
 	if err != nil {
 		return 0, err
 	}

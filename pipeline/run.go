@@ -38,6 +38,7 @@ type run struct {
 	meter   *meter
 	plan    plan // how records become rows
 	storeID string
+	groups  int // key groups of the pipeline
 	machine *machine.Machine
 
 	ctx    context.Context //nolint:containedctx // the run's life time, ended by cancel
@@ -73,7 +74,7 @@ func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, erro
 	r := &run{def: def, env: env, meter: m, drained: map[int]bool{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func())}
 	m.begin(storeName, "open")
 	var err error
-	if r.storeID, err = openStore(ctx, def, env); err != nil {
+	if r.storeID, r.groups, err = openStore(ctx, def, env); err != nil {
 		return nil, fmt.Errorf("checkpoint store: %w", err)
 	}
 	m.end(storeName)
@@ -83,14 +84,15 @@ func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, erro
 	return r, refuseForeign(def, r.plan.targets, r.storeID)
 }
 
-func openStore(ctx context.Context, def *Definition, env Env) (string, error) {
+// openStore returns the store's ID and the pipeline's number of key groups.
+func openStore(ctx context.Context, def *Definition, env Env) (id string, groups int, err error) {
 	random := make([]byte, 16)
 	env.Random(random)
-	id, err := checkpoint.OpenStore(ctx, def.Store, random)
-	if err != nil {
-		return "", err
+	if id, err = checkpoint.OpenStore(ctx, def.Store, random); err != nil {
+		return "", 0, err
 	}
-	return id, checkpoint.OpenPipeline(ctx, def.Store, id, def.ID)
+	groups, err = checkpoint.OpenPipeline(ctx, def.Store, id, def.ID, def.KeyGroups)
+	return id, groups, err
 }
 
 func (r *run) config() machine.Config {

@@ -18,6 +18,7 @@ func (m *Machine) clone() *Machine {
 	c := *m
 	c.out = nil
 	c.kept, c.splits, c.segments, c.window = slices.Clip(m.kept), slices.Clip(m.splits), slices.Clip(m.segments), slices.Clip(m.window)
+	c.stateGone = slices.Clone(m.stateGone)
 	c.sinks = slices.Clone(m.sinks)
 	for i := range c.sinks {
 		c.sinks[i].queue = slices.Clip(c.sinks[i].queue)
@@ -83,6 +84,10 @@ func (k key) machine(m *Machine) key {
 	for _, s := range m.segments {
 		k = k.str(s)
 	}
+	k = k.num(uint64(len(m.stateGone)))
+	for _, o := range m.stateGone {
+		k = k.str(o.name).num(uint64(o.last))
+	}
 	k = k.num(uint64(len(m.window)))
 	for _, w := range m.window {
 		k = k.num(uint64(w.in), uint64(w.refused))
@@ -104,7 +109,7 @@ func (k key) cut(c *cut) key {
 	parts := slices.SortedFunc(slices.Values(c.parts), func(a, b Part) int { return a.Task - b.Task }) // the order of answers is forgotten
 	k = k.num(uint64(len(parts)))
 	for _, p := range parts {
-		k = k.num(uint64(p.Task)).splits(p.Splits).stages(p.Stages)
+		k = k.num(uint64(p.Task)).splits(p.Splits).stages(p.Stages).keyed(p.State)
 		for _, s := range p.Sinks {
 			k = k.num(uint64(s.Rows)).str(string(s.Data)).segments(s.Segments)
 		}
@@ -123,7 +128,7 @@ func (k key) cut(c *cut) key {
 func (k key) manifest(m *checkpoint.Manifest) key {
 	k = k.num(uint64(m.Lease), uint64(m.Checkpoint), uint64(len(m.Shards)), uint64(len(m.Sinks)), uint64(len(m.Replaced)))
 	for i := range m.Shards {
-		k = k.splits(m.Shards[i].Splits)
+		k = k.splits(m.Shards[i].Splits).keyed(m.Shards[i].State)
 	}
 	for i := range m.Sinks {
 		s := &m.Sinks[i]
@@ -133,6 +138,17 @@ func (k key) manifest(m *checkpoint.Manifest) key {
 		k = k.str(r.Sink).num(uint64(r.Lease), uint64(r.Checkpoint), uint64(r.Unit), uint64(r.By)).rows(r.Rows)
 	}
 	return k.stages(m.Counters.Stages).num(uint64(m.Counters.DeadLetters)).stages(m.Counters.Earlier).seqs(m.Kept)
+}
+
+func (k key) keyed(s *checkpoint.KeyedState) key {
+	if s == nil {
+		return k.num(0)
+	}
+	k = k.num(1, uint64(s.Watermark)).str(string(s.Data)).num(uint64(len(s.Objects)))
+	for _, name := range s.Objects {
+		k = k.str(name)
+	}
+	return k
 }
 
 func (k key) committables(cs []sink.Committable) key {
@@ -166,7 +182,7 @@ func (k key) splits(ss []source.Split) key {
 func (k key) stages(ss []checkpoint.StageCount) key {
 	k = k.num(uint64(len(ss)))
 	for _, s := range ss {
-		k = k.num(uint64(s.In), uint64(s.Passed), uint64(s.Filtered), uint64(s.Refused))
+		k = k.num(uint64(s.In), uint64(s.Passed), uint64(s.Filtered), uint64(s.Refused), uint64(s.Deduplicated), uint64(s.Absorbed), uint64(s.Late), uint64(s.Made))
 	}
 	return k
 }
@@ -194,7 +210,8 @@ func TestKey_knowsEveryField(t *testing.T) {
 		value any
 		want  int
 	}{
-		{Machine{}, 23},
+		{Machine{}, 24},
+		{stateObject{}, 2},
 		{claimState{}, 7},
 		{sinkState{}, 11},
 		{cut{}, 7},
@@ -202,7 +219,7 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{frozen{}, 3},
 		{probeState{}, 8},
 		{ratio{}, 2},
-		{Part{}, 4},
+		{Part{}, 5},
 		{sink.Part{}, 5},
 		{sink.Cut{}, 4},
 		{sink.Assembled{}, 2},
@@ -214,6 +231,8 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{checkpoint.Replaced{}, 6},
 		{checkpoint.Counters{}, 3},
 		{checkpoint.Shard{}, 7},
+		{checkpoint.KeyedState{}, 5},
+		{checkpoint.StageCount{}, 9},
 	} {
 		if got := reflect.TypeOf(test.value).NumField(); got != test.want {
 			t.Errorf("%T: got %d fields, want %d: teach clone and key the new one, then correct this number", test.value, got, test.want)

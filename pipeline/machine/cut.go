@@ -291,7 +291,7 @@ func (m *Machine) skippable(c *cut) bool {
 		}
 	}
 	for _, p := range c.parts {
-		if slices.ContainsFunc(p.Stages, func(s checkpoint.StageCount) bool { return s.In+s.Refused > 0 }) {
+		if p.State != nil || slices.ContainsFunc(p.Stages, func(s checkpoint.StageCount) bool { return s.In+s.Refused+s.Made > 0 }) {
 			return false
 		}
 		for _, sp := range p.Splits {
@@ -380,7 +380,7 @@ func (m *Machine) openIfReady() {
 		return
 	}
 	m.phase = running
-	m.emit(Run{Splits: m.knownSplits()})
+	m.emit(Run{Splits: m.knownSplits(), State: m.head.State()})
 	m.emit(SetTimer{Timer: Timer{Kind: TimerInterval}})
 	m.emit(SetTimer{Timer: Timer{Kind: TimerDiscovery}})
 	m.cutIfDue()

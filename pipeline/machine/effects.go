@@ -75,8 +75,11 @@ type (
 	}
 	// Discover asks the source for splits that are not known.
 	Discover struct{ Known []source.Split }
-	// Run asks to start the tasks: every split that is not finished is read from its position.
-	Run struct{ Splits []source.Split }
+	// Run asks to start the tasks: keyed state is restored, and every split that is not finished is read from its position.
+	Run struct {
+		Splits []source.Split
+		State  *checkpoint.KeyedState // nil before the first
+	}
 	// AddSplits asks to read splits that were found while running.
 	AddSplits struct{ Splits []source.Split }
 	// Barrier asks every task for its part of a checkpoint. After a final one tasks read no more.
@@ -107,10 +110,12 @@ type (
 		Checkpoint record.Checkpoint
 		Positions  []source.Position
 	}
-	// Collect asks to delete what no manifest needs: first the manifests, then the segments. Failures are harmless.
+	// Collect asks to delete what no manifest needs: first the manifests, then the segments and the objects of keyed state.
+	// Failures are harmless.
 	Collect struct {
 		Manifests []checkpoint.Seq
 		Segments  []string
+		State     []string
 	}
 	// Sweep asks to delete the segments of older leases but those named.
 	Sweep struct {

@@ -141,6 +141,8 @@ type Part struct {
 	Splits []source.Split // each of the task's splits that moved, where it stands now
 	Stages []checkpoint.StageCount
 	Sinks  []sink.Part // one for each sink, in order
+	// State is what keyed state is after the checkpoint, in one of the parts; nil: as before.
+	State *checkpoint.KeyedState
 }
 
 func (Started) event()      {}

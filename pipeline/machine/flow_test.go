@@ -35,7 +35,8 @@ type flow struct {
 	deleted []string
 	held    []Event // answers that a test keeps back
 	hold    func(Effect) bool
-	before  func(Event) // looks at each event before it is sent
+	keyed   func() *checkpoint.KeyedState // after each checkpoint; nil: there is none
+	before  func(Event)                   // looks at each event before it is sent
 }
 
 func newFlow(t *testing.T, cfg Config) *flow {
@@ -226,8 +227,12 @@ func (f *flow) part(cut sink.Cut, task int) Event {
 		rows = append(rows, fmt.Sprintf("%s%d", name, i))
 	}
 	n := int64(len(rows))
+	var keyed *checkpoint.KeyedState
+	if f.keyed != nil && task == 0 {
+		keyed = f.keyed()
+	}
 	return PartDone{Checkpoint: cut.Checkpoint, Part: Part{
-		Task: task, Splits: []source.Split{f.split(name, f.pos[task])},
+		Task: task, State: keyed, Splits: []source.Split{f.split(name, f.pos[task])},
 		Stages: []checkpoint.StageCount{{Stage: "source", In: n, Passed: n}, {Stage: "sink:main", In: n, Passed: n}},
 		Sinks:  []sink.Part{f.prepared(rows), {}},
 	}}
@@ -277,7 +282,7 @@ func (f *flow) collect(e Collect) []Event {
 		delete(f.log, seq)
 		events = append(events, Deleted{seq})
 	}
-	f.deleted = append(f.deleted, e.Segments...)
+	f.deleted = append(append(f.deleted, e.Segments...), e.State...)
 	return events
 }
 
@@ -494,4 +499,47 @@ func TestMachine_lookIgnoresAClaimThatFell(t *testing.T) {
 	if diff := cmp.Diff(want, effects); diff != "" {
 		t.Errorf("the owner of the lane, number %d published (-want +got):\n%s", seq, diff)
 	}
+}
+
+// Objects of keyed state are collected when no kept manifest names them any more, and not before (I9): here one object is new in
+// every checkpoint, the one before is dropped, and two manifests are kept.
+func TestMachine_collectsStateWithTheLastManifestThatNamesIt(t *testing.T) {
+	f := newFlow(t, flowConfig())
+	f.records, f.every = 6, 1
+	object := func(n int) string { return fmt.Sprintf("state/0/1/%04d", n) }
+	made := 0
+	f.keyed = func() *checkpoint.KeyedState {
+		made++
+		return &checkpoint.KeyedState{Groups: 4, Version: 1, Objects: []string{object(made)}}
+	}
+	f.before = func(Event) {
+		for seq := range f.log {
+			for _, name := range f.stateOf(seq) {
+				if slices.Contains(f.deleted, name) {
+					t.Fatalf("%s is collected, and the kept manifest %d names it", name, seq)
+				}
+			}
+		}
+	}
+	f.run()
+	if made < 6 {
+		t.Fatalf("%d checkpoints", made)
+	}
+	for n := 1; n <= made; n++ {
+		if got, want := slices.Contains(f.deleted, object(n)), n <= made-2; got != want {
+			t.Errorf("%s of %d: collected %t, want %t", object(n), made, got, want)
+		}
+	}
+}
+
+// stateOf returns the objects of keyed state that a manifest in the log names.
+func (f *flow) stateOf(seq checkpoint.Seq) []string {
+	e, err := checkpoint.Decode(f.log[seq])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if e.Manifest == nil || e.Manifest.State() == nil {
+		return nil
+	}
+	return e.Manifest.State().Objects
 }

@@ -78,7 +78,9 @@ type Machine struct {
 	publish  *frozen
 	probe    probeState
 	segments []string // of published or committed checkpoints, that no Collect has named
-	window   []ratio
+	// stateGone are objects of keyed state that the newest manifest does not name and no Collect has named.
+	stateGone []stateObject
+	window    []ratio
 
 	want     bool // a checkpoint is asked for
 	stopping bool // a final checkpoint is asked for

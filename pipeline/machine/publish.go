@@ -23,7 +23,7 @@ func (m *Machine) decide(c *cut) {
 	m.moveSplits(c)
 	man := checkpoint.Manifest{
 		StoreID: m.cfg.StoreID, Pipeline: m.cfg.Pipeline, Lane: m.cfg.Lane, Lease: m.lease, Checkpoint: c.cut.Checkpoint,
-		ConfigDigest: m.cfg.Digest, Time: c.cut.Time, Shards: m.shards(), Counters: m.count(c),
+		ConfigDigest: m.cfg.Digest, Time: c.cut.Time, Shards: m.shards(c), Counters: m.count(c),
 		Kept: append([]checkpoint.Seq(nil), m.kept...),
 	}
 	for i := range m.sinks {
@@ -63,9 +63,17 @@ func (m *Machine) entryOf(c *cut, i int) checkpoint.SinkState {
 	}
 }
 
-// shards is the lane's table: without keyed state each split is a shard of its own.
-func (m *Machine) shards() []checkpoint.Shard {
+// shards is the lane's table: each split is a shard of its own, and all key groups together are one.
+func (m *Machine) shards(c *cut) []checkpoint.Shard {
 	var out []checkpoint.Shard
+	if k := c.state(m.head.State()); k != nil {
+		sh := checkpoint.Shard{ID: checkpoint.StateShard, Epoch: 1, Status: checkpoint.ShardOwned}
+		if i, ok := slices.BinarySearchFunc(m.head.Shards, sh.ID, byID); ok {
+			sh = m.head.Shards[i]
+		}
+		sh.State = k
+		out = append(out, sh)
+	}
 	for _, sp := range m.splits {
 		sh := checkpoint.Shard{ID: sp.Split, Epoch: 1, Status: checkpoint.ShardOwned}
 		if i, ok := slices.BinarySearchFunc(m.head.Shards, sp.Split, byID); ok {
@@ -74,7 +82,18 @@ func (m *Machine) shards() []checkpoint.Shard {
 		sh.Splits = []source.Split{sp}
 		out = append(out, sh)
 	}
+	slices.SortFunc(out, func(a, b checkpoint.Shard) int { return strings.Compare(a.ID, b.ID) })
 	return out
+}
+
+// state returns what keyed state is after the cut; before is what it was.
+func (c *cut) state(before *checkpoint.KeyedState) *checkpoint.KeyedState {
+	for i := range c.parts {
+		if c.parts[i].State != nil {
+			return c.parts[i].State
+		}
+	}
+	return before
 }
 
 func byID(sh checkpoint.Shard, id string) int { return strings.Compare(sh.ID, id) }
@@ -87,7 +106,7 @@ func (m *Machine) count(c *cut) checkpoint.Counters {
 		for i, d := range p.Stages {
 			invariant.Check("I12", i < len(sum.Stages) && sum.Stages[i].Stage == d.Stage, "a part counts other stages", d.Stage, m.place())
 			s := &sum.Stages[i]
-			s.In, s.Passed, s.Filtered, s.Refused = s.In+d.In, s.Passed+d.Passed, s.Filtered+d.Filtered, s.Refused+d.Refused
+			s.Add(d)
 			refused += d.Refused
 		}
 	}
@@ -201,6 +220,7 @@ func (m *Machine) onPublishGot(ev Got) {
 func (m *Machine) published() {
 	man, seq := m.publish.manifest, m.publish.seq
 	m.publish = nil
+	m.forgetState(man)
 	m.head, m.headSeq, m.next = man, seq, seq+1
 	m.kept = append(m.kept, seq)
 	m.emit(Published{Seq: seq, Manifest: *man})
@@ -252,14 +272,48 @@ func (m *Machine) collect() {
 		}
 	}
 	m.segments = left
+	gone.State = m.unneededState(gone.Manifests)
 	invariant.Check("I9", !slices.Contains(gone.Manifests, m.headSeq), "the newest manifest is collected", m.place())
-	if len(gone.Manifests)+len(gone.Segments) > 0 {
+	if len(gone.Manifests)+len(gone.Segments)+len(gone.State) > 0 {
 		m.emit(gone)
 	}
 	if !m.swept {
 		m.swept = true
 		m.emit(Sweep{Below: m.lease, Keep: listed})
 	}
+}
+
+// forgetState notes the objects of keyed state that the next manifest does not name any more: they are needed as long as the
+// one that was the newest until then is kept.
+func (m *Machine) forgetState(next *checkpoint.Manifest) {
+	before, after := m.head.State(), next.State()
+	if before == nil || before == after {
+		return
+	}
+	for _, name := range before.Objects {
+		if _, named := slices.BinarySearch(after.Objects, name); !named {
+			m.stateGone = append(m.stateGone, stateObject{name, m.headSeq})
+		}
+	}
+}
+
+// stateObject is an object of keyed state with the last manifest that names it.
+type stateObject struct {
+	name string
+	last checkpoint.Seq
+}
+
+// unneededState returns the objects that no kept manifest names once some manifests are gone.
+func (m *Machine) unneededState(gone []checkpoint.Seq) []string {
+	var names []string
+	m.stateGone = slices.DeleteFunc(m.stateGone, func(o stateObject) bool {
+		unneeded := o.last != m.headSeq && (slices.Contains(gone, o.last) || !slices.Contains(m.kept, o.last))
+		if unneeded {
+			names = append(names, o.name)
+		}
+		return unneeded
+	})
+	return names
 }
 
 func (m *Machine) listedSegments() []string {
