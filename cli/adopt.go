@@ -72,7 +72,7 @@ func (d *adopt) run(ctx context.Context, a *app) error {
 		return exitWith(exitConfig, errors.New(describe(err)))
 	}
 	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
-	if err := pipeline.Adopt(ctx, def, environment(l, telemetry.New(version()), def, nil), whoever(), d.reason); err != nil {
+	if err := pipeline.Adopt(ctx, def, a.environment(l, telemetry.New(version()), def, nil), whoever(), d.reason); err != nil {
 		return exitWith(exitForKind(fault.KindOf(err)), errors.New(describe(err)))
 	}
 	_, err = fmt.Fprintln(d.out, "taken over; the next start reads from source.start, unless this store has a checkpoint")

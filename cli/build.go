@@ -92,6 +92,8 @@ func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 		},
 		Restart:    pipeline.RestartSettings{Initial: p.Restart.BackoffMin, Max: p.Restart.BackoffMax, Limit: p.Restart.Limit},
 		StallAfter: l.daemon.StallAfter, ShutdownTimeout: l.daemon.ShutdownTimeout,
+		KeyGroups: p.State.KeyGroups, StateMemory: int64(p.State.Memory),
+		EventTime: step.WatermarkOptions{Disorder: p.EventTime.Disorder, IdleAfter: p.EventTime.IdleAfter, AheadMax: p.EventTime.AheadMax},
 	}
 	if d.Tasks == 0 {
 		d.Tasks = runtime.GOMAXPROCS(0)
@@ -150,7 +152,7 @@ func (a *app) steps(p config.Pipeline, env Env) ([]step.Step, bool) {
 	seen := map[string]bool{}
 	for i, s := range p.Steps {
 		env.Place = i + 1
-		made, ok := find(a.plugins.Steps, s, env)
+		made, ok := a.step(s, env)
 		if !ok {
 			good = false
 			continue
@@ -163,6 +165,17 @@ func (a *app) steps(p config.Pipeline, env Env) ([]step.Step, bool) {
 		out = append(out, made)
 	}
 	return out, good
+}
+
+// step makes one step, keyed or not.
+func (a *app) step(s *config.Section, env Env) (step.Step, bool) {
+	for _, p := range a.plugins.Keyed {
+		if p.Spec.Type == s.Type() {
+			made, ok := p.Make(s, env)
+			return pipeline.Keyed(made), ok
+		}
+	}
+	return find(a.plugins.Steps, s, env)
 }
 
 // newLog returns the daemon's logger: text on a terminal, JSON otherwise.

@@ -60,7 +60,7 @@ func (a *app) publishByHand(ctx context.Context, t target, out io.Writer, h hand
 		return exitWith(exitConfig, errors.New(describe(err)))
 	}
 	defer func() { _ = lock.Close() }() //nolint:errcheck // the process ends
-	seq, err := pipeline.Edit(ctx, t.def, environment(t.loaded, telemetry.New(version()), t.def, nil), pipeline.Change{
+	seq, err := pipeline.Edit(ctx, t.def, a.environment(t.loaded, telemetry.New(version()), t.def, nil), pipeline.Change{
 		Author: h.author, Reason: h.reason,
 		Apply: func(at checkpoint.Seq, man checkpoint.Manifest) (checkpoint.Manifest, error) {
 			if at != t.head.Seq {

@@ -7,6 +7,7 @@ import (
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
 	"github.com/ingestd/ingestd/step"
@@ -18,8 +19,11 @@ type Plugins struct {
 	Sources []Plugin[source.Source]
 	Codecs  []Plugin[codec.Factory]
 	Steps   []Plugin[step.Step]
+	Keyed   []Plugin[step.KeyedStep] // steps that keep state by key; their types differ from those of Steps
 	Sinks   []Plugin[sink.Plugin]
 	Stores  []Plugin[OpenStore]
+	// State opens the local databases of keyed state below a data directory.
+	State func(dir string) pipeline.StateDisk
 	// Lock takes the lock of the data directory, which it makes if it is missing, until the result is closed.
 	Lock func(dir string) (io.Closer, error)
 }
@@ -75,7 +79,7 @@ func (p *Plugins) registry() config.Registry {
 	return config.Registry{Roles: map[string][]config.Spec{
 		config.RoleSource:     specs(p.Sources),
 		config.RoleDecode:     specs(p.Codecs),
-		config.RoleStep:       specs(p.Steps),
+		config.RoleStep:       append(specs(p.Steps), specs(p.Keyed)...),
 		config.RoleSink:       specs(p.Sinks),
 		config.RoleDeadLetter: specs(p.Sinks),
 		config.RoleStore:      specs(p.Stores),

@@ -54,7 +54,7 @@ func (a *app) run(ctx context.Context, logTo io.Writer) error {
 		return err
 	}
 	limitRuntime(int64(l.daemon.MemoryLimit))
-	d, err := newDaemon(l, a.config)
+	d, err := a.newDaemon(l)
 	if err != nil {
 		return exitWith(exitConfig, err)
 	}
@@ -70,14 +70,14 @@ type daemon struct {
 	supervisors []*pipeline.Supervisor
 }
 
-func newDaemon(l *loaded, config string) (*daemon, error) {
+func (a *app) newDaemon(l *loaded) (*daemon, error) {
 	budget, shares, err := divideMemory(l)
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{loaded: l, config: config, metrics: telemetry.New(version()), budget: budget}
+	d := &daemon{loaded: l, config: a.config, metrics: telemetry.New(version()), budget: budget}
 	for _, def := range l.defs {
-		d.supervisors = append(d.supervisors, pipeline.NewSupervisor(def, environment(l, d.metrics, def, shares[def.Name])))
+		d.supervisors = append(d.supervisors, pipeline.NewSupervisor(def, a.environment(l, d.metrics, def, shares[def.Name])))
 	}
 	return d, nil
 }
@@ -90,13 +90,14 @@ func divideMemory(l *loaded) (*pipeline.Budget, map[string]*pipeline.Share, erro
 	return budget, shares, err
 }
 
-func environment(l *loaded, m *telemetry.Metrics, def *pipeline.Definition, memory *pipeline.Share) pipeline.Env {
+func (a *app) environment(l *loaded, m *telemetry.Metrics, def *pipeline.Definition, memory *pipeline.Share) pipeline.Env {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	return pipeline.Env{
 		Log: l.log.With(slog.String("pipeline", def.Name)), Metrics: m.Pipeline(def.Name), Memory: memory,
+		State:  a.plugins.State(l.daemon.DataDir),
 		Random: func(b []byte) { _, _ = rand.Read(b) },
 		Who:    fmt.Sprintf("%s, process %d, ingestd %s", host, os.Getpid(), version()),
 	}

@@ -41,6 +41,11 @@ func Example(reg Registry, active string) []byte {
 			p.plugin(role, &reg.Roles[role][i])
 		}
 	}
+	state, eventTime := stateSpec(), eventTimeSpec()
+	p.title("state")
+	p.table(examplePipeline+".state", &state, header{open: "[", close: "]"})
+	p.title("event_time")
+	p.table(examplePipeline+".event_time", &eventTime, header{open: "[", close: "]"})
 	p.title("restart")
 	p.table(examplePipeline+".restart", &restart, header{open: "[", close: "]"})
 	p.title("checkpoint")

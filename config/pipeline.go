@@ -37,6 +37,10 @@ type Pipeline struct {
 	Checkpoint Checkpoint
 	// Restart says how to restart the pipeline after a failure.
 	Restart Restart
+	// State holds the settings of keyed state.
+	State State
+	// EventTime says how far event time has come when rows of several splits are out of order.
+	EventTime EventTime
 }
 
 // DeadLetterLimits holds the keys of [pipeline.NAME.dead_letter] that the pipeline itself obeys.
@@ -71,6 +75,24 @@ type Restart struct {
 	BackoffMax time.Duration `config:"backoff_max"`
 	// Limit is the number of failures in a row that stops the pipeline; 0: none does.
 	Limit int `config:"limit"`
+}
+
+// State holds the settings of the [pipeline.NAME.state] table.
+type State struct {
+	// KeyGroups is the number of key groups that the first start fixes; 0: the default, or what is fixed.
+	KeyGroups int `config:"key_groups"`
+	// Memory is what keyed state may take of it.
+	Memory Bytes `config:"memory"`
+}
+
+// EventTime holds the settings of the [pipeline.NAME.event_time] table.
+type EventTime struct {
+	// Disorder is how far back in event time a record may be behind the newest one of its split.
+	Disorder time.Duration `config:"disorder"`
+	// IdleAfter is the time without records after which a split is not waited for; 0: it always is.
+	IdleAfter time.Duration `config:"idle_after"`
+	// AheadMax is how far a record's time may be ahead of the clock and still move event time; 0: any may.
+	AheadMax time.Duration `config:"ahead_max"`
 }
 
 // Pipelines checks everything but [daemon] and returns the pipelines in the order of the file. Each plugin's section has
@@ -149,6 +171,9 @@ func (f *File) pipeline(from field, reg Registry) (Pipeline, bool) {
 	if s := b.plain("restart", &restart, &p.Restart); s != nil && p.Restart.BackoffMax < p.Restart.BackoffMin {
 		s.Errorf("backoff_max", "%q is below backoff_min, %q", formatDuration(p.Restart.BackoffMax), formatDuration(p.Restart.BackoffMin))
 	}
+	state, eventTime := stateSpec(), eventTimeSpec()
+	b.plain("state", &state, &p.State)
+	b.plain("event_time", &eventTime, &p.EventTime)
 	return p, true
 }
 
@@ -170,7 +195,7 @@ func nameProblem(name string) string {
 
 // subtables names the tables of a pipeline that have specs of their own.
 func subtables() []string {
-	return []string{RoleSource, RoleDecode, RoleStep, RoleSink, RoleDeadLetter, "checkpoint", "restart"}
+	return []string{RoleSource, RoleDecode, RoleStep, RoleSink, RoleDeadLetter, "checkpoint", "restart", "state", "event_time"}
 }
 
 func pipelineSpec() Spec {
@@ -251,6 +276,45 @@ func restartSpec() Spec {
 			{
 				Name: "limit", Kind: KindInt, Min: "0", Max: "1000000", Default: "0",
 				Doc: "The number of failures without a checkpoint between them that stops the pipeline for good; 0 means that it goes on without end.",
+			},
+		},
+	}
+}
+
+func stateSpec() Spec {
+	return Spec{
+		Doc: "What the state of keyed steps (dedup, aggregate) takes. It is part of every checkpoint; below data_dir/state lies a copy that may be lost.",
+		Keys: []Key{
+			{
+				Name: "key_groups", Kind: KindInt, Min: "0", Max: "65536", Default: "0", Example: "256",
+				Doc: "The number of parts that keys are divided into, and the most tasks that can share them. The pipeline's first start fixes it; " +
+					"0 means 256, or what is fixed. The number of tasks may change at any start.",
+			},
+			{
+				Name: "memory", Kind: KindBytes, Min: "16MiB", Default: "128MiB",
+				Doc: "Memory for changes that are not on the disk yet and for what is read again. It is taken out of daemon.memory_limit.",
+			},
+		},
+	}
+}
+
+func eventTimeSpec() Spec {
+	return Spec{
+		Doc: "How far event time is taken to have come: the watermark, by which windows end. It is the least over all splits of the newest " +
+			"record's time, less the disorder.",
+		Keys: []Key{
+			{
+				Name: "disorder", Kind: KindDuration, Min: "0s", Default: "5s",
+				Doc: "How far a record's time may be behind the newest one of its split without being late.",
+			},
+			{
+				Name: "idle_after", Kind: KindDuration, Min: "0s", Default: "30s",
+				Doc: "A split without records for so long is not waited for; 0s means that it always is, and then one silent split keeps every window open.",
+			},
+			{
+				Name: "ahead_max", Kind: KindDuration, Min: "0s", Default: "24h",
+				Doc: "A record's time that is further ahead of the clock does not move the watermark, so that one wrong clock does not end all windows; " +
+					"0s means that any time does.",
 			},
 		},
 	}

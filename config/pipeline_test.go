@@ -60,12 +60,16 @@ func TestFile_readsPipelinesAndDaemon(t *testing.T) {
 		Name: "inline", ID: "inline", Delivery: config.AtLeastOnce, DeadLetterLimits: config.DeadLetterLimits{MaxRatio: 1, RatioWindow: 10000},
 		Checkpoint: config.Checkpoint{Interval: time.Second, Keep: 3, Timeout: 10 * time.Minute, MaxPending: 2},
 		Restart:    config.Restart{BackoffMin: time.Second, BackoffMax: time.Minute},
+		State:      config.State{Memory: 128 << 20},
+		EventTime:  config.EventTime{Disorder: 5 * time.Second, IdleAfter: 30 * time.Second, AheadMax: 24 * time.Hour},
 	}
 	full := config.Pipeline{
 		Name: "orders", ID: "orders-2026", Delivery: config.ExactlyOnce, Tasks: 4,
 		DeadLetterLimits: config.DeadLetterLimits{MaxRatio: 0.01, RatioWindow: 1000},
 		Checkpoint:       config.Checkpoint{Interval: 500 * time.Millisecond, Bytes: 64 << 20, Keep: 5, Timeout: 5 * time.Minute, MaxPending: 1},
 		Restart:          config.Restart{BackoffMin: 100 * time.Millisecond, BackoffMax: 10 * time.Second, Limit: 3},
+		State:            config.State{KeyGroups: 64, Memory: 1 << 30},
+		EventTime:        config.EventTime{Disorder: time.Minute, IdleAfter: 0, AheadMax: time.Hour},
 	}
 	want := []told{
 		{

@@ -50,6 +50,9 @@ func Reference(reg Registry) []byte {
 	r.section("`[pipeline.NAME.checkpoint]`", &checkpoint)
 	r.WriteString("The key `store` selects the checkpoint store (default `" + quote(storeDefault) + "`); its keys stand in the same table.\n\n")
 	r.plugins(storeKey, reg.Roles[RoleStore])
+	state, eventTime := stateSpec(), eventTimeSpec()
+	r.section("`[pipeline.NAME.state]`", &state)
+	r.section("`[pipeline.NAME.event_time]`", &eventTime)
 	r.section("`[pipeline.NAME.restart]`", &restart)
 	return []byte(strings.TrimRight(r.String(), "\n") + "\n")
 }

@@ -147,6 +147,12 @@ func copyFile(t *testing.T, from, to string) {
 
 func produceLines(t *testing.T, broker, topic string, n int) {
 	t.Helper()
+	produceWide(t, broker, topic, n, 0)
+}
+
+// produceWide writes n numbered lines of at least width bytes.
+func produceWide(t *testing.T, broker, topic string, n, width int) {
+	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +163,7 @@ func produceLines(t *testing.T, broker, topic string, n int) {
 	}
 	var records []*kgo.Record
 	for i := range n {
-		records = append(records, &kgo.Record{Value: fmt.Appendf(nil, "line %d", i)})
+		records = append(records, &kgo.Record{Value: fmt.Appendf(nil, "line %-*d", width, i)})
 	}
 	if err := producer.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
 		t.Fatal(err)

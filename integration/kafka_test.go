@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/testcontainers/testcontainers-go"
 	tcnetwork "github.com/testcontainers/testcontainers-go/network"
@@ -63,6 +64,7 @@ type kafkaSetup struct {
 	listeners []string          // name:protocol of further listeners, each with a port on the host
 	env       map[string]string // more of its settings, as the image takes them
 	files     map[string][]byte // by their path in the container
+	mounts    []mount.Mount
 }
 
 // startKafka starts a broker and returns the addresses of its listeners on the host, the plain one first. A listener has the same
@@ -83,7 +85,7 @@ func startKafka(t *testing.T, s kafkaSetup) (addrs []string, broker testcontaine
 	}
 	more := []testcontainers.ContainerCustomizer{
 		testcontainers.WithExposedPorts(ports...),
-		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.PortBindings = bindings }),
+		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.PortBindings, h.Mounts = bindings, s.mounts }),
 		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started").WithPollInterval(50*time.Millisecond)),
 	}
 	if s.network != "" {

@@ -84,7 +84,7 @@ func (a *sinkActor) open(ctx context.Context, e machine.FenceSink, lease record.
 	}
 	r := a.owner
 	s, err := a.plugin.Open(ctx, sink.Env{
-		Identity: r.identity(a.name), Lease: lease, Tasks: r.def.Tasks + 1, AtLeastOnce: r.def.Delivery == config.AtLeastOnce,
+		Identity: r.identity(a.name), Lease: lease, Tasks: r.def.parts() + 1, AtLeastOnce: r.def.Delivery == config.AtLeastOnce,
 		Segments: r.segments,
 	})
 	if err != nil {

@@ -33,8 +33,12 @@ type Definition struct {
 
 	Source source.Source
 	Codec  codec.Factory
-	Steps  []step.Step
-	Sink   sink.Plugin
+	Steps  []step.Step // keyed ones by [Keyed]
+	// EventTime is how keyed steps that work by event time are told how far it has come.
+	EventTime step.WatermarkOptions
+	// StateMemory bounds what keyed state takes of memory: half of it belongs to the local database, the rest to the tasks.
+	StateMemory int64
+	Sink        sink.Plugin
 	// DeadLetter takes what was refused; nil: a refused record stops the pipeline.
 	DeadLetter sink.Plugin
 	// MaxRatio of refused records among the last RatioWindow stops the pipeline; RatioWindow 0 never does.
@@ -77,6 +81,9 @@ func (d *Definition) stages() []string {
 	return append(out, "sink:"+MainSink)
 }
 
+// stepsAt is the place of the first step among the stages.
+const stepsAt = 2
+
 // sinks returns the plugins in the order of commits, with their names.
 func (d *Definition) sinks() ([]sink.Plugin, []string) {
 	if d.DeadLetter == nil {
@@ -88,7 +95,7 @@ func (d *Definition) sinks() ([]sink.Plugin, []string) {
 // minimumBytes is the least that a pipeline needs of the budget to make progress: a full fetch for each task, twice, so that
 // one is read while the other is written, and no less than the source may ask for at once.
 func (d *Definition) minimumBytes() int64 {
-	n := int64(d.Tasks) * 2 * taskBytesMin
+	n := int64(d.parts()) * 2 * taskBytesMin // what waits on the edges to the keyed tasks is the memory of fetches
 	if s, ok := d.Source.(source.Sizer); ok {
 		n = max(n, s.AcquireMax())
 	}
@@ -98,9 +105,12 @@ func (d *Definition) minimumBytes() int64 {
 // taskBytesMin is the size of the largest fetch that a reader hands out when nothing else limits it.
 const taskBytesMin = 4 << 20
 
-// commitBytes is what the pipeline's commits may take beside the budget.
+// commitBytes is what the pipeline's commits and keyed state may take beside the budget.
 func (d *Definition) commitBytes() int64 {
 	n := d.Sink.Capabilities().CommitBytes
+	if d.hasState() {
+		n += d.StateMemory
+	}
 	if d.DeadLetter != nil {
 		n += d.DeadLetter.Capabilities().CommitBytes
 	}

@@ -36,7 +36,7 @@ func (r *run) do(e machine.Effect) {
 	case machine.Discover:
 		r.wg.Go(func() { r.discover(e) })
 	case machine.Run:
-		r.start(e.Splits)
+		r.start(e)
 	case machine.AddSplits:
 		r.whenRunning(func() { r.addSplits(e.Splits) })
 	case machine.Barrier:
@@ -49,6 +49,7 @@ func (r *run) do(e machine.Effect) {
 		r.step(machine.Failed{Kind: fault.Misconfigured, Text: "a run does not edit"})
 	case machine.Published:
 		inject.Point(inject.AfterPublish)
+		r.applyState(e.Manifest.Checkpoint)
 	case machine.Settled:
 		r.mirror(e.Positions)
 	case machine.Collect: // what a slow store leaves behind is removed by the next start
@@ -76,6 +77,9 @@ func (r *run) barrier(c sink.Cut) {
 	for _, t := range r.tasks {
 		r.owe(c.Checkpoint, t.number)
 		t.send(r.ctx, control{barrier: &c})
+	}
+	for _, t := range r.keyed {
+		r.owe(c.Checkpoint, t.number)
 	}
 }
 
@@ -247,6 +251,9 @@ func (r *run) sweep(ctx context.Context, e machine.Sweep) {
 	if n > 0 {
 		r.env.Log.Info("removed segments that no manifest names", slog.Int("segments", n))
 	}
+	if err := r.sweepState(ctx, e.Below); err != nil {
+		r.env.Log.Warn("sweep of older leases' keyed state", slog.String("error", err.Error()))
+	}
 }
 
 // assemble runs in the loop: it does no I/O, and checkpoints come in order.
@@ -273,7 +280,7 @@ func (r *run) writeLetters(e machine.Letters) {
 		r.sinks[i].letters = nil
 	}
 	dead := len(r.sinks) - 1
-	r.owe(e.Cut.Checkpoint, r.def.Tasks)
+	r.owe(e.Cut.Checkpoint, r.def.parts())
 	r.letters.do(r.ctx, func(ctx context.Context) {
 		part, err := r.prepareLetters(ctx, e.Cut, batch)
 		if err != nil {
@@ -281,15 +288,15 @@ func (r *run) writeLetters(e machine.Letters) {
 			return
 		}
 		parts := make([]sink.Part, dead+1)
-		part.Task = r.def.Tasks
+		part.Task = r.def.parts()
 		parts[dead] = part
-		r.send(machine.PartDone{Checkpoint: e.Cut.Checkpoint, Part: machine.Part{Task: r.def.Tasks, Sinks: parts}})
+		r.send(machine.PartDone{Checkpoint: e.Cut.Checkpoint, Part: machine.Part{Task: r.def.parts(), Sinks: parts}})
 	})
 }
 
 func (r *run) prepareLetters(ctx context.Context, cut sink.Cut, batch *record.Batch) (sink.Part, error) {
 	if r.own == nil {
-		w, err := r.sinks[len(r.sinks)-1].sink.Writer(ctx, r.def.Tasks, batch.Schema)
+		w, err := r.sinks[len(r.sinks)-1].sink.Writer(ctx, r.def.parts(), batch.Schema)
 		if err != nil {
 			return sink.Part{}, err
 		}

@@ -50,6 +50,7 @@ type world struct {
 	def     *Definition
 	metrics *telemetry.Metrics
 	log     *logBuffer
+	disk    StateDisk
 }
 
 func newWorld(t *testing.T, splits ...string) *world {
@@ -75,7 +76,7 @@ func (w *world) env() Env {
 	var n byte
 	var mu sync.Mutex
 	return Env{
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Metrics: w.metrics.Pipeline(w.def.Name), Memory: NewBudget(1 << 30).Share(1 << 20), Who: "test",
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Metrics: w.metrics.Pipeline(w.def.Name), Memory: NewBudget(1 << 30).Share(1 << 20), Who: "test", State: w.disk,
 		Random: func(b []byte) {
 			mu.Lock()
 			defer mu.Unlock()

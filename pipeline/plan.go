@@ -17,6 +17,7 @@ type plan struct {
 	decoded   *record.Schema // what the decoder fills
 	metadata  step.Step      // adds the columns that the sink takes from metadata; nil without any
 	written   *record.Schema // what the sink gets
+	keyed     *keyedPlan     // nil without keyed steps
 }
 
 // newPlan looks at the targets and binds codec and steps to what they take.
@@ -66,6 +67,12 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 		}
 	}
 	for i, s := range def.Steps {
+		if i == def.firstKeyed() {
+			p.keyed = &keyedPlan{in: p.written}
+		}
+		if err := p.keyed.bind(s, p.written); err != nil {
+			return &StepError{i, s.Name(), err}
+		}
 		if p.written, _, err = s.Bind(p.written); err != nil {
 			return &StepError{i, s.Name(), err}
 		}
@@ -109,7 +116,7 @@ func (p *plan) equip(t *task, def *Definition) error {
 			return err
 		}
 	}
-	for _, s := range def.Steps {
+	for _, s := range def.Steps[:def.firstKeyed()] {
 		out, apply, err := s.Bind(schema)
 		if err != nil {
 			return fmt.Errorf("step %q: %w", s.Name(), err)

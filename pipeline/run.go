@@ -17,6 +17,7 @@ import (
 	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
+	"github.com/ingestd/ingestd/state/local"
 )
 
 // Env is what the daemon gives every run of a pipeline.
@@ -26,6 +27,8 @@ type Env struct {
 	Memory  *Share
 	// Random fills b with random bytes: store IDs and nonces come from it.
 	Random func(b []byte)
+	// State is where the local databases of pipelines with keyed steps are; nil is enough for others.
+	State StateDisk
 	// Who names the process, for people: host, process ID, version.
 	Who string
 }
@@ -52,6 +55,13 @@ type run struct {
 	collector actor
 	own       sink.Writer // of letters, opened when it is needed first
 	tasks     []*task
+	keyed     []*keyedTask
+	keeper    *keeper // nil without keyed steps
+	exchange  *exchange
+	kept      actor // the keeper's goroutine
+	poisoned  atomic.Bool
+	crowded   atomic.Int32 // keyed tasks whose changes have reached their bound
+	gathered  map[record.Checkpoint][]part
 	given     []int    // splits of each task
 	held      []func() // for tasks that don't run yet
 	drained   map[int]bool
@@ -71,7 +81,7 @@ type run struct {
 
 // newRun prepares a run without claiming anything: whatever is misconfigured shows before a healthy run is fenced.
 func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, error) {
-	r := &run{def: def, env: env, meter: m, drained: map[int]bool{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func())}
+	r := &run{def: def, env: env, meter: m, drained: map[int]bool{}, frozen: map[checkpoint.Seq][]byte{}, inbox: make(chan func()), gathered: map[record.Checkpoint][]part{}}
 	m.begin(storeName, "open")
 	var err error
 	if r.storeID, r.groups, err = openStore(ctx, def, env); err != nil {
@@ -101,7 +111,7 @@ func (r *run) config() machine.Config {
 	_, names := r.def.sinks()
 	cfg := machine.Config{
 		StoreID: r.storeID, Pipeline: r.def.ID, Nonce: fmt.Sprintf("%x", nonce), Who: r.env.Who, Digest: r.def.Digest,
-		Stages: r.def.stages(), Sinks: names, DeadLetter: len(names) - 1, Tasks: r.def.Tasks,
+		Stages: r.def.stages(), Sinks: names, DeadLetter: len(names) - 1, Tasks: r.def.parts(),
 		AtLeastOnce: r.def.Delivery == config.AtLeastOnce, MaxPending: r.def.Checkpoint.MaxPending, Keep: r.def.Checkpoint.Keep,
 		MaxRatio: r.def.MaxRatio, RatioWindow: r.def.RatioWindow,
 	}
@@ -122,8 +132,9 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 		r.sinks = append(r.sinks, a)
 		r.wg.Go(func() { a.run(r.ctx) })
 	}
-	r.letters, r.collector = make(actor, actorQueue), make(actor, actorQueue)
+	r.letters, r.collector, r.kept = make(actor, actorQueue), make(actor, actorQueue), make(actor, actorQueue)
 	r.wg.Go(func() { r.letters.run(r.ctx) })
+	r.wg.Go(func() { r.kept.run(r.ctx) })
 	r.wg.Go(func() { r.collector.run(r.ctx) })
 	defer r.noteLeft()
 	r.step(machine.Started{})
@@ -173,7 +184,7 @@ func (r *run) lookForLate(now time.Time) {
 		return
 	}
 	who := taskName(o.task)
-	if o.task == r.def.Tasks {
+	if o.task == r.def.parts() {
 		who = "the writer of refused rows"
 	}
 	r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("checkpoint %d: %s gave no part in %s", o.checkpoint, who, took.Round(time.Millisecond))})
@@ -205,9 +216,14 @@ func (r *run) take(ev machine.Event) {
 		r.do(e)
 	}
 	if full := r.machine.Full(); r.full.Swap(full) && !full {
-		for _, t := range r.tasks {
-			t.goOn()
-		}
+		r.goOn()
+	}
+}
+
+// goOn wakes tasks whose input waited.
+func (r *run) goOn() {
+	for _, t := range r.tasks {
+		t.goOn()
 	}
 }
 
@@ -226,6 +242,9 @@ func (r *run) send(ev machine.Event) { r.post(func() { r.step(ev) }) }
 
 // fail reports an error outside the protocol. An error that only says that the run ends is none.
 func (r *run) fail(err error) {
+	if errors.Is(err, local.ErrPoisoned) {
+		r.poisoned.Store(true)
+	}
 	if r.ctx.Err() != nil && errors.Is(err, context.Cause(r.ctx)) {
 		return
 	}
@@ -251,6 +270,10 @@ func (r *run) close() {
 	for _, t := range r.tasks {
 		t.close(r.env.Log)
 	}
+	for _, t := range r.keyed {
+		t.close(r.env.Log)
+	}
+	r.closeState()
 	if r.own != nil {
 		logClose(r.env.Log, "dead-letter writer", r.own.Close())
 	}

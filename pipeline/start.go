@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -11,42 +12,69 @@ import (
 	"github.com/ingestd/ingestd/source"
 )
 
-// start opens the tasks beside the loop: readers and writers may wait for servers.
-func (r *run) start(splits []source.Split) {
+// start opens the tasks beside the loop: readers and writers may wait for servers, and keyed state for the store.
+func (r *run) start(e machine.Run) {
 	r.opened = true
 	r.given = make([]int, r.def.Tasks)
-	shares := r.share(splits)
+	shares := r.share(e.Splits)
 	r.wg.Go(func() {
-		var tasks []*task
-		for n := range r.def.Tasks {
-			t, err := r.openTask(n, shares[n])
-			if t != nil {
-				tasks = append(tasks, t)
-			}
-			if err != nil {
-				for _, t := range tasks {
-					t.close(r.env.Log)
-				}
-				r.fail(fmt.Errorf("start task %d: %w", n, err))
-				return
-			}
+		var all opening
+		err := r.openState(e.State)
+		for n := 0; n < r.def.Tasks && err == nil; n++ {
+			err = r.open(n, shares[n], &all)
 		}
-		if !r.post(func() { r.onOpened(tasks) }) {
-			for _, t := range tasks {
-				t.close(r.env.Log)
-			}
+		if err != nil {
+			all.close(r.env.Log)
+			r.fail(err)
+			return
+		}
+		if !r.post(func() { r.onOpened(all) }) {
+			all.close(r.env.Log)
 		}
 	})
 }
 
+// opening are the tasks that are open so far.
+type opening struct {
+	tasks []*task
+	keyed []*keyedTask
+}
+
+func (o *opening) close(log *slog.Logger) {
+	for _, t := range o.tasks {
+		t.close(log)
+	}
+	for _, t := range o.keyed {
+		t.close(log)
+	}
+}
+
+// open opens a source task, and the keyed task of the same place if there are any.
+func (r *run) open(n int, splits []source.Split, all *opening) error {
+	t, err := r.openTask(n, splits)
+	all.tasks = append(all.tasks, t)
+	if err == nil && r.keeper != nil {
+		var k *keyedTask
+		k, err = r.openKeyed(n)
+		all.keyed = append(all.keyed, k)
+	}
+	if err != nil {
+		return fmt.Errorf("start task %d: %w", n, err)
+	}
+	return nil
+}
+
 // onOpened runs the tasks and asks them what has come in the meantime.
-func (r *run) onOpened(tasks []*task) {
-	r.tasks = tasks
+func (r *run) onOpened(all opening) {
+	r.tasks, r.keyed = all.tasks, all.keyed
 	if r.onRunning != nil {
 		r.onRunning()
 	}
-	for _, t := range tasks {
-		r.wg.Go(func() { r.runTask(t) })
+	for _, t := range r.tasks {
+		r.wg.Go(func() { r.runTask(t.number, t.run) })
+	}
+	for _, t := range r.keyed {
+		r.wg.Go(func() { r.runTask(t.number, t.run) })
 	}
 	for _, f := range r.held {
 		f()
@@ -55,63 +83,81 @@ func (r *run) onOpened(tasks []*task) {
 }
 
 // runTask runs a task. A panic in it stops this pipeline through the recovery path, not the process.
-func (r *run) runTask(t *task) {
+func (r *run) runTask(number int, work func(context.Context) error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.env.Log.Error("task panics", slog.Int("task", t.number), slog.Any("panic", p), slog.String("stack", stack()))
+			r.env.Log.Error("task panics", slog.Int("task", number), slog.Any("panic", p), slog.String("stack", stack()))
 			r.post(func() {
 				r.panicked = true
-				r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("task %d panics: %v", t.number, p)})
+				r.step(machine.Failed{Kind: fault.Unknown, Text: fmt.Sprintf("task %d panics: %v", number, p)})
 			})
 		}
 	}()
-	if err := t.run(r.ctx); err != nil {
-		r.fail(fmt.Errorf("task %d: %w", t.number, err))
+	if err := work(r.ctx); err != nil {
+		r.fail(fmt.Errorf("task %d: %w", number, err))
 	}
 }
 
 func (r *run) openTask(n int, splits []source.Split) (*task, error) {
 	t := &task{
-		number: n, name: taskName(n), dead: -1, meter: r.meter, splits: map[string]source.Split{}, moved: map[string]bool{},
-		control: make(chan control, controlQueue), resume: make(chan struct{}, 1), full: r.full.Load,
-		part:   func(p machine.PartDone) { r.send(p) },
-		drain:  func() { r.post(func() { r.onDrained(n) }) },
+		output: r.newOutput(n), splits: map[string]source.Split{}, moved: map[string]bool{},
+		control: make(chan control, controlQueue), resume: make(chan struct{}, 1),
+		full:   func() bool { return r.full.Load() || r.crowded.Load() > 0 },
+		drain:  func(context.Context) error { r.post(func() { r.onDrained(n) }); return nil },
 		onRead: r.onRead,
 	}
+	r.connect(t)
 	var unfinished []source.Split
 	for _, sp := range splits {
 		t.splits[sp.Split] = sp
 		if !sp.Finished {
 			t.open++
 			unfinished = append(unfinished, sp)
+			t.keyed.add(sp)
 		}
 	}
+	t.meter.begin(t.name, "opens the reader and the writers")
+	defer t.meter.end(t.name)
+	if err := r.plan.equip(t, r.def); err != nil {
+		return t, err
+	}
+	err := r.openWriters(&t.output, t.keyed != nil)
+	if err != nil {
+		return t, err
+	}
+	t.reader, err = r.def.Source.Open(r.ctx, unfinished, r.env.Memory)
+	return t, err
+}
+
+func (r *run) newOutput(n int) output {
+	t := output{number: n, name: taskName(n), dead: -1, meter: r.meter, letters: record.NewBatch(record.DeadLetterSchema()), part: r.onPart}
 	for _, stage := range r.def.stages() {
 		t.stages = append(t.stages, checkpoint.StageCount{Stage: stage})
 	}
 	if r.def.DeadLetter != nil {
 		t.dead = len(r.sinks) - 1
 	}
-	t.letters = record.NewBatch(record.DeadLetterSchema())
-	t.meter.begin(t.name, "opens the reader and the writers")
-	defer t.meter.end(t.name)
-	if err := r.plan.equip(t, r.def); err != nil {
-		return t, err
-	}
+	return t
+}
+
+// openWriters opens a task's writers; one whose rows go on to others has none for the main sink.
+func (r *run) openWriters(t *output, lettersOnly bool) error { //nolint:revive // flag-parameter: the two kinds of tasks share the rest
 	for i, s := range r.sinks {
 		schema := r.plan.written
 		if i == t.dead {
 			schema = t.letters.Schema
 		}
-		w, err := s.sink.Writer(r.ctx, n, schema)
+		if lettersOnly && i != t.dead {
+			t.writers = append(t.writers, nil)
+			continue
+		}
+		w, err := s.sink.Writer(r.ctx, t.number, schema)
 		if err != nil {
-			return t, err
+			return err
 		}
 		t.writers = append(t.writers, w)
 	}
-	var err error
-	t.reader, err = r.def.Source.Open(r.ctx, unfinished, r.env.Memory)
-	return t, err
+	return nil
 }
 
 // onRead counts bytes towards the checkpoint that `bytes` asks for.
@@ -127,11 +173,17 @@ func (r *run) onRead(n int64) {
 
 // close gives up what a task holds. It is called when the task's goroutine has ended.
 func (t *task) close(log *slog.Logger) {
-	for _, w := range t.writers {
-		logClose(log, "writer", w.Close())
-	}
+	t.output.close(log)
 	if t.reader != nil {
 		logClose(log, "reader", t.reader.Close())
+	}
+}
+
+func (t *output) close(log *slog.Logger) {
+	for _, w := range t.writers {
+		if w != nil {
+			logClose(log, "writer", w.Close())
+		}
 	}
 }
 

@@ -183,6 +183,9 @@ func (w *tableWriter) Write(ctx context.Context, b *record.Batch) ([]record.Refu
 	}
 	for i := range b.Rows {
 		r := row{Split: b.Meta.Split, Offset: b.Meta.Offsets[i], Text: string(b.Cols[text].BytesAt(i))}
+		if n := b.Schema.Index("n"); n >= 0 {
+			r.Text += fmt.Sprint(" ", b.Cols[n].Int(i))
+		}
 		switch {
 		case letter:
 			r.Split = string(b.Cols[b.Schema.Index("split")].BytesAt(i))

@@ -2,17 +2,13 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/fault"
-	"github.com/ingestd/ingestd/internal/inject"
 	"github.com/ingestd/ingestd/internal/invariant"
-	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
@@ -22,32 +18,25 @@ import (
 // task is one goroutine that owns splits, from reading to prepared rows. Everything in it belongs to that goroutine but the
 // control queue.
 type task struct {
-	number   int
-	name     string
+	output
 	reader   source.Reader
 	decoder  codec.Decoder
 	metadata step.Apply // nil without metadata columns
 	applies  []step.Apply
-	writers  []sink.Writer // in the order of sinks
-	dead     int           // place of the dead-letter writer, or -1
-	meter    *meter
+	keyed    *toKeyed // where rows go on when there are keyed steps; nil: to the main sink
 
 	decoded *record.Schema
 	batch   *record.Batch
-	letters *record.Batch
-	result  step.Result
 	splits  map[string]source.Split // where each split stands
 	moved   map[string]bool         // since the last barrier
 	open    int                     // splits that are not finished
 	drained bool                    // said that none is
-	stages  []checkpoint.StageCount // since the last barrier
 	told    time.Time               // when the meter was told of lag
 	lost    int64                   // offsets passed over, as told
 	full    func() bool             // the input waits for commits
 	resume  chan struct{}           // the input goes on
 
-	part    func(machine.PartDone)
-	drain   func()
+	drain   func(ctx context.Context) error
 	onRead  func(bytes int64)
 	control chan control
 	wake    struct {
@@ -95,7 +84,9 @@ func (t *task) run(ctx context.Context) error {
 	for {
 		if t.open == 0 && !t.drained {
 			t.drained = true
-			t.drain()
+			if err := t.drain(ctx); err != nil {
+				return err
+			}
 		}
 		c, ok, err := t.next(ctx)
 		if err != nil {
@@ -149,6 +140,7 @@ func (t *task) obey(ctx context.Context, c control) (final bool, err error) {
 	for _, sp := range c.add {
 		t.splits[sp.Split] = sp
 		t.open++
+		t.keyed.add(sp)
 	}
 	t.drained = false
 	return false, t.reader.Add(ctx, c.add)
@@ -173,7 +165,7 @@ func (t *task) poll(ctx context.Context) error {
 		return err
 	}
 	t.tell()
-	return nil
+	return t.keyed.idle(ctx)
 }
 
 // tell tells the meter from time to time how the reader is.
@@ -193,8 +185,13 @@ func (t *task) tell() {
 
 // take decodes, transforms and writes one fetch, and moves the split's position past it (I1, I2, I10).
 func (t *task) take(ctx context.Context, f source.Fetch) error {
-	if f.Release != nil {
-		defer f.Release()
+	release := f.Release
+	if t.keyed != nil {
+		t.keyed.begin(release)
+		release = t.keyed.finish
+	}
+	if release != nil {
+		defer release()
 	}
 	if f.Next.Split == "" {
 		return nil
@@ -214,6 +211,7 @@ func (t *task) take(ctx context.Context, f source.Fetch) error {
 	if f.Finished && !sp.Finished {
 		sp.Finished = true
 		t.open--
+		t.keyed.remove(sp.Split)
 	}
 	t.splits[sp.Split] = sp
 	t.moved[sp.Split] = true
@@ -252,11 +250,15 @@ func (t *task) process(ctx context.Context, f source.Fetch) error {
 	t.onRead(bytes)
 	t.count(1, passed, int64(b.Rows), 0)
 	for i, apply := range t.applies {
-		in := int64(b.Rows)
-		filtered := t.apply(apply, "")
-		t.count(2+i, in, int64(b.Rows), filtered)
+		t.step(stepsAt+i, apply, b)
 	}
-	if err := t.write(ctx); err != nil {
+	var err error
+	if t.keyed != nil {
+		err = t.keyed.rows(ctx, b)
+	} else {
+		err = t.write(ctx, b)
+	}
+	if err != nil {
 		return err
 	}
 	return t.bury(ctx)
@@ -279,94 +281,20 @@ func (t *task) decode(f source.Fetch) (bytes int64) {
 		})
 	}
 	if t.metadata != nil {
-		t.apply(t.metadata, "decode")
+		t.apply(t.metadata, "decode", b)
 	}
 	return bytes
 }
 
-// apply runs a step over the batch and takes its refusals to the dead letters. It returns how many rows were filtered.
-func (t *task) apply(apply step.Apply, stage string) int64 {
-	t.result.Filtered, t.result.Refused = 0, t.result.Refused[:0]
-	apply(t.batch, &t.result)
-	for _, l := range t.result.Refused {
-		if stage != "" {
-			l.Stage = stage
-		}
-		record.AppendDeadLetter(t.letters, l)
-	}
-	return t.result.Filtered
-}
-
-// write hands the batch to the main sink's writer and its refusals to the dead letters.
-func (t *task) write(ctx context.Context) error {
-	b := t.batch
-	stage := len(t.stages) - 1
-	if b.Rows == 0 {
-		return nil
-	}
-	refused, err := t.writers[0].Write(ctx, b)
-	if err != nil {
-		return err
-	}
-	for _, r := range refused {
-		record.AppendDeadLetter(t.letters, b.Letter(r.Row, "sink:"+MainSink, r))
-	}
-	t.count(stage, int64(b.Rows), int64(b.Rows-len(refused)), 0)
-	return nil
-}
-
-// bury writes the dead letters of a fetch, or stops the pipeline when there is no place for them.
-func (t *task) bury(ctx context.Context) error {
-	if t.letters.Rows == 0 {
-		return nil
-	}
-	if t.dead < 0 {
-		return fault.WithRemedy("pipeline.task", fault.Rejected, errors.New(describeLetter(t.letters)),
-			"add the pipeline's dead_letter section to go on past records like this one, or correct the decode section")
-	}
-	refused, err := t.writers[t.dead].Write(ctx, t.letters)
-	if err == nil && len(refused) > 0 {
-		err = fault.E("pipeline.task", fault.Rejected, fmt.Errorf("the dead-letter sink refused a dead letter: %s", refused[0].Reason))
-	}
-	return err
-}
-
-// count adds to a stage's account; what neither passed nor was filtered was refused.
-func (t *task) count(stage int, in, passed, filtered int64) {
-	s := &t.stages[stage]
-	s.In, s.Passed, s.Filtered, s.Refused = s.In+in, s.Passed+passed, s.Filtered+filtered, s.Refused+in-passed-filtered
-}
-
 // prepare makes the task's part of a checkpoint durable and reports it.
 func (t *task) prepare(ctx context.Context, c sink.Cut) error {
-	start := time.Now()
-	t.meter.begin(t.name, fmt.Sprintf("prepare of checkpoint %d", c.Checkpoint))
-	p := machine.Part{Task: t.number, Stages: append([]checkpoint.StageCount(nil), t.stages...)}
+	if err := t.keyed.barrier(ctx, c); err != nil {
+		return err
+	}
+	var moved []source.Split
 	for name := range t.moved {
-		p.Splits = append(p.Splits, t.splits[name])
+		moved = append(moved, t.splits[name])
 	}
-	for _, w := range t.writers {
-		part, err := w.Prepare(ctx, c)
-		if err != nil {
-			return fmt.Errorf("prepare checkpoint %d: %w", c.Checkpoint, err)
-		}
-		part.Task = t.number
-		p.Sinks = append(p.Sinks, part)
-	}
-	inject.Point(inject.AfterPrepare)
-	t.meter.end(t.name)
 	clear(t.moved)
-	for i := range t.stages {
-		t.stages[i] = checkpoint.StageCount{Stage: t.stages[i].Stage}
-	}
-	t.meter.prepared(p, time.Since(start))
-	t.part(machine.PartDone{Checkpoint: c.Checkpoint, Part: p})
-	return nil
-}
-
-// describeLetter names the first dead letter of a batch, for a pipeline that has no place for it.
-func describeLetter(b *record.Batch) string {
-	text := func(name string) string { return string(b.Cols[b.Schema.Index(name)].BytesAt(0)) }
-	return fmt.Sprintf("%d records were refused and there is no dead-letter sink; the first: %s of split %s, offset %d: %s",
-		b.Rows, text("stage"), text("split"), b.Meta.Offsets[0], text("reason"))
+	return t.cut(ctx, c, func(p *part) { p.Splits, p.times = moved, t.keyed.times() })
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ingestd/ingestd/cli"
+	"github.com/ingestd/ingestd/plugins"
 )
 
 // The demo, cut short: both deliveries run through kills with child processes, everything is counted, and nothing is left behind.
@@ -53,7 +54,7 @@ func TestDemo_brokerEndsWithItsParent(t *testing.T) {
 	printed, out := io.Pipe()
 	done := make(chan int, 1)
 	go func() {
-		done <- cli.Execute(context.Background(), plugins(), cli.Process{Args: []string{"demo", "broker"}, In: in, Out: out, Err: io.Discard})
+		done <- cli.Execute(context.Background(), plugins.All(), cli.Process{Args: []string{"demo", "broker"}, In: in, Out: out, Err: io.Discard})
 		out.Close()
 	}()
 	buf := make([]byte, 100)

@@ -5,10 +5,11 @@ import (
 	"os"
 
 	"github.com/ingestd/ingestd/cli"
+	"github.com/ingestd/ingestd/plugins"
 )
 
 //go:generate go run . reference ../..
 
 func main() {
-	os.Exit(cli.Main(plugins()))
+	os.Exit(cli.Main(plugins.All()))
 }

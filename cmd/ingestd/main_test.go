@@ -21,6 +21,7 @@ import (
 
 	"github.com/ingestd/ingestd/cli"
 	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/plugins"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/sink/blackhole"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 // testPlugins are the daemon's and more: a sink that can't tell whether a commit took effect, one that never answers and obeys no
 // cancellation, and a step that panics.
 func testPlugins() cli.Plugins {
-	p := plugins()
+	p := plugins.All()
 	spec := config.Spec{Type: "forgetful", Doc: "Can't tell."}
 	p.Sinks = append(p.Sinks, cli.New(spec, func(struct{}, cli.Env) (sink.Plugin, error) {
 		b, err := blackhole.New(blackhole.Settings{})

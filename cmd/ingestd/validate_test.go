@@ -14,6 +14,7 @@ import (
 	codecjson "github.com/ingestd/ingestd/codec/json"
 	"github.com/ingestd/ingestd/codec/raw"
 	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/plugins"
 	"github.com/ingestd/ingestd/sink/blackhole"
 	"github.com/ingestd/ingestd/sink/clickhouse"
 	sinkfile "github.com/ingestd/ingestd/sink/file"
@@ -174,7 +175,7 @@ func TestReference_isCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	var errs strings.Builder
-	if code := cli.Execute(t.Context(), plugins(), cli.Process{Args: []string{"reference", "."}, Out: io.Discard, Err: &errs}); code != 0 {
+	if code := cli.Execute(t.Context(), plugins.All(), cli.Process{Args: []string{"reference", "."}, Out: io.Discard, Err: &errs}); code != 0 {
 		t.Fatalf("got exit code %d: %s", code, errs.String())
 	}
 	for _, name := range []string{"config.example.toml", "docs/config.md", "docs/metrics.md", "docs/exit-codes.md"} {
@@ -197,7 +198,7 @@ func TestReference_isCurrent(t *testing.T) {
 
 // Each plugin's spec fits the settings that it fills; none is left out.
 func TestPlugins_specsFitTheirSettings(t *testing.T) {
-	p := plugins()
+	p := plugins.All()
 	settings := map[string]map[string]any{
 		"source": {"kafka": &kafka.Settings{}, "file": &file.Settings{}},
 		"decode": {"json": &codecjson.Settings{}, "raw": &raw.Settings{}},
@@ -233,7 +234,7 @@ func TestPlugins_specsFitTheirSettings(t *testing.T) {
 
 // Where plugins have the same settings these have the same names: who knows one knows all.
 func TestPlugins_nameTheSameAlike(t *testing.T) {
-	p := plugins()
+	p := plugins.All()
 	var tables []config.Spec
 	for _, s := range p.Sources {
 		tables = append(tables, s.Spec)

@@ -49,7 +49,7 @@ func checkImportTime(t *Tree) []Finding {
 	for _, s := range t.sources {
 		for _, d := range s.ast.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
-				findings = append(findings, Finding{t.place(f), "func init", "make it a constructor that the caller calls; plugins are listed in cmd/ingestd/plugins.go"})
+				findings = append(findings, Finding{t.place(f), "func init", "make it a constructor that the caller calls; plugins are listed in plugins/plugins.go"})
 			}
 		}
 	}

@@ -14,12 +14,16 @@ package inject
 const (
 	// AfterPrepare is in a task, when its rows of a checkpoint are durable and nothing else knows of them.
 	AfterPrepare = "after-prepare"
+	// AfterStateStored is when what a checkpoint changed in keyed state is stored, and no manifest names it.
+	AfterStateStored = "after-state-stored"
 	// BeforePublish is before the manifest's first Create: its reply is lost, and nothing was written.
 	BeforePublish = "before-publish"
 	// PublishReplyLost is after a Create that wrote the manifest, before anybody learns of it.
 	PublishReplyLost = "publish-reply-lost"
 	// AfterPublish is when the run knows that the manifest is published, before any commit.
 	AfterPublish = "after-publish"
+	// BeforeApply is when a checkpoint is published and the local database does not have its changes yet.
+	BeforeApply = "before-apply"
 	// BeforeCommit is before a sink is asked to commit.
 	BeforeCommit = "before-commit"
 	// BeforeInsert is in the ClickHouse sink, when a unit's rows are loaded and its insert is about to be sent.
@@ -32,4 +36,6 @@ const (
 	AfterCommit = "after-commit"
 	// DuringRecovery is in a takeover, after the sinks are fenced and before what is pending is committed.
 	DuringRecovery = "during-recovery"
+	// AfterRestore is in a start, when keyed state is restored and no record has been read.
+	AfterRestore = "after-restore"
 )

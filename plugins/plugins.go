@@ -1,4 +1,5 @@
-package main
+// Package plugins lists the plugins of this repository, for the daemon and for daemons that add one of their own.
+package plugins
 
 import (
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/ingestd/ingestd/codec/json"
 	"github.com/ingestd/ingestd/codec/raw"
 	"github.com/ingestd/ingestd/config"
+	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/sink/blackhole"
 	"github.com/ingestd/ingestd/sink/clickhouse"
@@ -18,11 +20,12 @@ import (
 	"github.com/ingestd/ingestd/source"
 	"github.com/ingestd/ingestd/source/file"
 	"github.com/ingestd/ingestd/source/kafka"
+	"github.com/ingestd/ingestd/state/local"
 	"github.com/ingestd/ingestd/step"
 )
 
-// plugins lists everything that this daemon is built with.
-func plugins() cli.Plugins {
+// All returns everything that the daemon is built with. The value is the caller's own: append to its lists before it goes to [cli.Main].
+func All() cli.Plugins {
 	return cli.Plugins{
 		Sources: []cli.Plugin[source.Source]{
 			cli.New(kafka.Spec(), func(s kafka.Settings, env cli.Env) (source.Source, error) { return kafka.New(s, env.Log) }),
@@ -33,6 +36,7 @@ func plugins() cli.Plugins {
 			cli.Opened(raw.Spec(), func(s *config.Section, _ cli.Env) (codec.Factory, error) { return raw.Open(s) }),
 		},
 		Steps: steps(),
+		Keyed: keyedSteps(),
 		Sinks: []cli.Plugin[sink.Plugin]{
 			cli.New(clickhouse.Spec(), func(s clickhouse.Settings, _ cli.Env) (sink.Plugin, error) { return clickhouse.New(s) }),
 			cli.New(sinkfile.Spec(), func(s sinkfile.Settings, _ cli.Env) (sink.Plugin, error) { return sinkfile.New(s) }),
@@ -46,7 +50,8 @@ func plugins() cli.Plugins {
 				return func() (checkpoint.Store, error) { return filestore.Open(s.Path) }, nil
 			}),
 		},
-		Lock: func(dir string) (io.Closer, error) { return filestore.Lock(dir) },
+		State: func(dir string) pipeline.StateDisk { return local.NewFolder(filepath.Join(dir, "state")) },
+		Lock:  func(dir string) (io.Closer, error) { return filestore.Lock(dir) },
 	}
 }
 
@@ -54,6 +59,15 @@ func steps() []cli.Plugin[step.Step] {
 	var out []cli.Plugin[step.Step]
 	for _, spec := range step.Specs() {
 		out = append(out, cli.Opened(spec, func(s *config.Section, env cli.Env) (step.Step, error) { return step.Open(s, env.Place) }))
+	}
+	explode := func(s *config.Section, env cli.Env) (step.Step, error) { return step.OpenExplode(s, env.Place) }
+	return append(out, cli.Opened(step.ExplodeSpec(), explode))
+}
+
+func keyedSteps() []cli.Plugin[step.KeyedStep] {
+	var out []cli.Plugin[step.KeyedStep]
+	for _, spec := range step.KeyedSpecs() {
+		out = append(out, cli.Opened(spec, func(s *config.Section, env cli.Env) (step.KeyedStep, error) { return step.OpenKeyed(s, env.Place) }))
 	}
 	return out
 }
