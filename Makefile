@@ -25,7 +25,7 @@ help: ## list the targets
 
 ##### running it
 
-.PHONY: build container demo bench
+.PHONY: build container demo bench bench-state
 build: ## the static binary, in bin/
 	CGO_ENABLED=0 go build -trimpath -tags timetzdata -o bin/ingestd ./cmd/ingestd
 
@@ -39,6 +39,9 @@ demo: ## exactly once under SIGKILL, shown in a minute without any server
 
 bench: engine images ## records/s, CPU and memory against real servers, as a table
 	env $$($(ENGINE) env) go run ./integration/bench $(BENCHFLAGS)
+
+bench-state: ## updates, checkpoints and restores of keyed state, as a table
+	go run ./integration/statebench $(BENCHFLAGS)
 
 ##### proving it
 

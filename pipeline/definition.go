@@ -36,6 +36,9 @@ type Definition struct {
 	Steps  []step.Step // keyed ones by [Keyed]
 	// EventTime is how keyed steps that work by event time are told how far it has come.
 	EventTime step.WatermarkOptions
+	// DiscardState names steps whose stored state is given up: the supervisor passes it on once, with the first state that is
+	// restored, and never to what was kept since.
+	DiscardState []string
 	// StateMemory bounds what keyed state takes of memory: half of it belongs to the local database, the rest to the tasks.
 	StateMemory int64
 	Sink        sink.Plugin

@@ -53,7 +53,9 @@ func (r *run) do(e machine.Effect) {
 	case machine.Settled:
 		r.mirror(e.Positions)
 	case machine.Collect: // what a slow store leaves behind is removed by the next start
-		r.collector.offer(func(ctx context.Context) { r.collect(ctx, e) })
+		if !r.holdCollect(e) {
+			r.collector.offer(func(ctx context.Context) { r.collect(ctx, e) })
+		}
 	case machine.Sweep:
 		r.collector.do(r.ctx, func(ctx context.Context) { r.sweep(ctx, e) })
 	case machine.SetTimer:
@@ -73,6 +75,7 @@ func (r *run) whenRunning(f func()) {
 }
 
 func (r *run) barrier(c sink.Cut) {
+	trace(r.env.Log, StepTrigger, c.Checkpoint)
 	r.bytes.Store(0)
 	for _, t := range r.tasks {
 		r.owe(c.Checkpoint, t.number)
@@ -93,6 +96,7 @@ func (r *run) fence(e machine.FenceSink) {
 }
 
 func (r *run) commit(e machine.Commit) {
+	trace(r.env.Log, StepCommit, e.Committable.Checkpoint)
 	inject.Point(inject.BeforeCommit)
 	if !r.opened {
 		inject.Point(inject.DuringRecovery)
@@ -167,6 +171,7 @@ func (r *run) create(e machine.Create) {
 		}
 		clear(r.frozen)
 		r.frozen[e.Seq] = data
+		traceCreate(r.env.Log, e)
 	}
 	r.wg.Go(func() {
 		if e.For == machine.ForPublish {

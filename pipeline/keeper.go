@@ -64,6 +64,7 @@ type keeper struct {
 	groups   int
 	registry *state.Registry
 	applied  func(task int, f *state.Frozen)
+	discards *discards // nil: none
 
 	kept      keptState // after the newest prepared checkpoint
 	published local.State
@@ -94,7 +95,7 @@ func (k *keeper) restore(ctx context.Context, from *checkpoint.KeyedState, wante
 	if k.watermark = state.NoTime; from != nil {
 		k.watermark = from.Watermark
 	}
-	if k.registry, err = state.NewRegistry(k.kept.Slots, state.Wanted{States: wanted}); err != nil {
+	if k.registry, err = state.NewRegistry(k.kept.Slots, state.Wanted{States: wanted, Discard: k.discards.now(k.kept.Slots, k.log)}); err != nil {
 		return err
 	}
 	k.published = k.kept.State

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -144,7 +145,19 @@ type toKeyed struct {
 	event   step.EventTime
 	byEvent bool
 	tracker *step.WatermarkTracker
+	splits  map[string]bool  // that are read
 	newest  map[string]int64 // of splits, as the checkpoint says that was begun from
+}
+
+// noSplits is the mark of a source task that reads no split: it holds no watermark back.
+const noSplits int64 = math.MaxInt64
+
+// mark is the watermark after everything that was sent.
+func (k *toKeyed) mark() int64 {
+	if len(k.splits) == 0 {
+		return noSplits
+	}
+	return k.tracker.Watermark(clock())
 }
 
 func clock() int64 { return time.Now().UnixMilli() }
@@ -159,12 +172,14 @@ func (k *toKeyed) add(sp source.Split) {
 		newest = state.NoTime
 	}
 	k.tracker.Add(sp.Split, newest, clock())
+	k.splits[sp.Split] = true
 }
 
 // remove ends with a split that is finished: it holds the watermark back no longer.
 func (k *toKeyed) remove(split string) {
 	if k != nil {
 		k.tracker.Remove(split)
+		delete(k.splits, split)
 	}
 }
 
@@ -173,7 +188,6 @@ func (k *toKeyed) rows(ctx context.Context, b *record.Batch) error {
 	if b.Rows == 0 {
 		return nil
 	}
-	now := clock()
 	if k.byEvent {
 		newest := state.NoTime
 		for row := range b.Rows {
@@ -181,17 +195,18 @@ func (k *toKeyed) rows(ctx context.Context, b *record.Batch) error {
 				newest = max(newest, at)
 			}
 		}
-		k.tracker.Observe(b.Meta.Split, newest, now)
+		k.tracker.Observe(b.Meta.Split, newest, clock())
 	}
-	return k.route(ctx, b, k.tracker.Watermark(now))
+	return k.route(ctx, b, k.mark())
 }
 
-// idle tells the keyed tasks of a watermark that has moved without rows: splits were silent for long enough, or are finished.
+// idle tells the keyed tasks of a watermark that has moved without rows: splits were silent for long enough, are finished, or
+// there are none.
 func (k *toKeyed) idle(ctx context.Context) error {
 	if k == nil || !k.byEvent {
 		return nil
 	}
-	w := k.tracker.Watermark(clock())
+	w := k.mark()
 	if w == k.told {
 		return nil
 	}

@@ -21,6 +21,7 @@ func (r *run) openState(from *checkpoint.KeyedState) error {
 		return nil
 	}
 	const who = "keyed state"
+	trace(r.env.Log, StepRestore, 0)
 	r.meter.begin(who, "open the local database")
 	defer r.meter.end(who)
 	const parts = 2 // of the memory: the local database's, and the tasks'
@@ -30,7 +31,7 @@ func (r *run) openState(from *checkpoint.KeyedState) error {
 	}
 	r.keeper = &keeper{
 		db: db, objects: checkpoint.NewStateObjects(r.def.Store, r.def.ID), log: r.env.Log, groups: r.groups,
-		prefix: checkpoint.StatePrefix(0, r.machine.Lease()), exported: make(chan local.Base, 1),
+		prefix: checkpoint.StatePrefix(0, r.machine.Lease()), exported: make(chan local.Base, 1), discards: r.discards,
 		applied: func(task int, f *state.Frozen) { r.keyed[task].applied <- f },
 	}
 	r.exchange = newExchange(r.def.Tasks, r.def.Tasks)
@@ -40,6 +41,7 @@ func (r *run) openState(from *checkpoint.KeyedState) error {
 	if err != nil {
 		return fmt.Errorf("keyed state: %w", err)
 	}
+	trace(r.env.Log, StepRestored, 0)
 	r.env.Log.Info("keyed state is restored", slog.Uint64("delta", r.keeper.kept.State.Seq), slog.String("took", time.Since(began).Round(time.Millisecond).String()))
 	return nil
 }
@@ -64,7 +66,7 @@ func (r *run) connect(t *task) {
 	k := r.plan.keyed
 	t.keyed = &toKeyed{
 		router: newRouter(r.exchange, t.number, k.routes, r.groups), event: k.event, byEvent: k.byEvent,
-		tracker: step.NewWatermarkTracker(r.def.EventTime), newest: map[string]int64{},
+		tracker: step.NewWatermarkTracker(r.def.EventTime), splits: map[string]bool{}, newest: map[string]int64{},
 	}
 	for _, s := range r.keeper.kept.Times {
 		t.keyed.newest[s.Split] = s.Newest
@@ -98,6 +100,7 @@ func (r *run) openKeyed(n int) (*keyedTask, error) {
 		r.post(r.goOn)
 	}
 	t.ended = func() { r.post(func() { r.onDrained(t.number) }) }
+	t.freezes = func(c record.Checkpoint) { trace(r.env.Log, StepFreeze, c) }
 	const shares = 4 // of the memory: two are the local database's, one is for changes, one for what was read
 	t.state = state.NewTask(state.TaskOptions{
 		Reader: r.keeper.db, Registry: r.keeper.registry, Groups: r.groups, Own: ownGroups(n, tasks, r.groups),
@@ -136,6 +139,7 @@ func (r *run) prepareState(c record.Checkpoint, parts []part) {
 		byTask[p.Task] = p
 	}
 	r.kept.do(r.ctx, func(ctx context.Context) {
+		trace(r.env.Log, StepPrepare, c)
 		r.meter.begin("keyed state", fmt.Sprintf("store what checkpoint %d changed", c))
 		stored, err := r.keeper.prepare(ctx, c, byTask)
 		r.meter.end("keyed state")
@@ -159,6 +163,7 @@ func (r *run) applyState(c record.Checkpoint) {
 		return
 	}
 	r.kept.do(r.ctx, func(ctx context.Context) {
+		trace(r.env.Log, StepApply, c)
 		r.meter.begin("keyed state", fmt.Sprintf("apply checkpoint %d to the local database", c))
 		err := r.keeper.publish(ctx, c)
 		r.meter.end("keyed state")
@@ -166,6 +171,7 @@ func (r *run) applyState(c record.Checkpoint) {
 			r.fail(fmt.Errorf("keyed state: apply checkpoint %d: %w", c, err))
 			return
 		}
+		trace(r.env.Log, StepApplied, c)
 		r.keeper.baseIfDue(ctx, time.Now(), local.Limits{}, func(f func()) { r.wg.Go(f) })
 	})
 }

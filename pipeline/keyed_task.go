@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -28,6 +27,7 @@ type keyedTask struct {
 	applied chan *state.Frozen // layers that the local database shows, in order
 	full    func(bool)         // tells whether the changes have reached their bound
 	ended   func()             // told once the input of all source tasks is over
+	freezes func(record.Checkpoint)
 
 	marks    []int64    // watermark of each edge
 	over     []bool     // edges that have ended
@@ -62,27 +62,36 @@ func (t *keyedTask) run(ctx context.Context) error {
 		return err
 	}
 	for {
-		p, ok := t.takeRest()
+		p, ok, err := t.next(ctx, tick.C)
+		if err != nil {
+			return err
+		}
 		if !ok {
-			select {
-			case p = <-t.x.inboxes[t.index]:
-			case f := <-t.applied:
-				t.forget(f)
-				continue
-			case <-tick.C:
-				if err := t.tick(ctx); err != nil {
-					return err
-				}
-				continue
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+			continue
 		}
 		final, err := t.receive(ctx, p)
 		if final || err != nil {
 			return err
 		}
 	}
+}
+
+// next returns the next parcel, or does what is due besides.
+func (t *keyedTask) next(ctx context.Context, tick <-chan time.Time) (p parcel, ok bool, err error) {
+	if p, ok = t.takeRest(); ok {
+		return p, true, nil
+	}
+	select {
+	case p = <-t.x.inboxes[t.index]:
+		return p, true, nil
+	case f := <-t.applied:
+		t.forget(f)
+	case <-tick:
+		return parcel{}, false, t.tick(ctx)
+	case <-ctx.Done():
+		return parcel{}, false, context.Cause(ctx)
+	}
+	return parcel{}, false, nil
 }
 
 // sweepMost bounds how many expired entries are looked for at once.
@@ -123,7 +132,7 @@ func (t *keyedTask) receive(ctx context.Context, p parcel) (final bool, err erro
 			return false, err
 		}
 	}
-	t.marks[p.from] = max(t.marks[p.from], p.watermark)
+	t.marks[p.from] = p.watermark
 	switch {
 	case p.barrier != nil:
 		return t.align(ctx, p)
@@ -157,6 +166,7 @@ func (t *keyedTask) align(ctx context.Context, p parcel) (final bool, err error)
 		t.held[from] = nil
 	}
 	t.rest = append(next, t.rest...) // what was kept came before what is left
+	t.freezes(c.Checkpoint)
 	frozen := t.state.Freeze()
 	err = t.output.cut(ctx, c, func(p *part) { p.frozen, p.watermark = frozen, t.at })
 	return c.Final, err
@@ -273,16 +283,16 @@ func (t *keyedTask) due(ctx context.Context, ask func(op step.Operator, out *rec
 	return t.bury(ctx)
 }
 
-// watermark is the least of all edges that have not ended. With all ended it is where it was: what waits for an end is asked for
-// by End.
+// watermark is the least of all edges that have not ended and have splits. Without any it is where it was: what waits for an end
+// is asked for by End.
 func (t *keyedTask) watermark() int64 {
-	least := int64(math.MaxInt64)
+	least := noSplits
 	for from, mark := range t.marks {
 		if !t.over[from] {
 			least = min(least, mark)
 		}
 	}
-	if least == math.MaxInt64 {
+	if least == noSplits {
 		return t.at
 	}
 	return least

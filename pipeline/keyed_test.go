@@ -24,7 +24,9 @@ func (d folderDisk) Open(pipeline string, memory int64, log *slog.Logger) (*loca
 	return local.Open(local.Options{Dir: filepath.Join(d.dir, pipeline), Cache: cache, Log: log, DiskReserve: -1})
 }
 
-func (d folderDisk) Wipe(pipeline string) error { return local.Wipe(nil, filepath.Join(d.dir, pipeline)) }
+func (d folderDisk) Wipe(pipeline string) error {
+	return local.Wipe(nil, filepath.Join(d.dir, pipeline))
+}
 
 // withState gives a world keyed steps and a folder for their state.
 func (w *world) withState(steps ...step.Step) {

@@ -220,6 +220,7 @@ func (r *run) noteCommitDone(done machine.CommitDone) {
 	r.env.Metrics.Outcome(a.name, done.Outcome.String())
 	switch done.Outcome {
 	case sink.Committed:
+		trace(r.env.Log, StepCommitted, a.flying)
 		r.meter.end(sinkName(a.name))
 		r.env.Metrics.Phase("commit", time.Since(a.since))
 		r.noteUnitDone(a.flying)

@@ -59,6 +59,7 @@ type run struct {
 	keeper    *keeper // nil without keyed steps
 	exchange  *exchange
 	kept      actor // the keeper's goroutine
+	discards  *discards
 	poisoned  atomic.Bool
 	crowded   atomic.Int32 // keyed tasks whose changes have reached their bound
 	gathered  map[record.Checkpoint][]part
@@ -73,6 +74,8 @@ type run struct {
 	full      atomic.Bool // the input waits for commits
 	phases    phases
 	frozen    map[checkpoint.Seq][]byte
+	saves     <-chan *saving // asked for from outside
+	saving    *saving        // under way
 	stopped   *machine.Stop
 	panicked  bool
 	advanced  bool   // a checkpoint of the tasks was published
@@ -137,6 +140,7 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 	r.wg.Go(func() { r.kept.run(r.ctx) })
 	r.wg.Go(func() { r.collector.run(r.ctx) })
 	defer r.noteLeft()
+	defer r.leaveSaving()
 	r.step(machine.Started{})
 	late := time.NewTicker(max(time.Millisecond, r.def.Checkpoint.Timeout/lateLooks))
 	defer late.Stop()
@@ -148,6 +152,8 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 			r.lookForLate(now)
 		case q := <-requests:
 			r.step(machine.Requested{Request: q})
+		case w := <-r.saves:
+			r.save(w)
 		case <-ctx.Done():
 			r.stopped = &machine.Stop{Reason: machine.Restart, Text: context.Cause(ctx).Error()}
 		}
@@ -213,8 +219,10 @@ func (r *run) take(ev machine.Event) {
 	}
 	for _, e := range effects {
 		r.noteEffect(e)
+		r.noteSaving(e)
 		r.do(e)
 	}
+	r.saveIfCommitted()
 	if full := r.machine.Full(); r.full.Swap(full) && !full {
 		r.goOn()
 	}

@@ -57,7 +57,11 @@ type Supervisor struct {
 	env  Env
 	stop chan struct{} // closed to ask for a graceful stop
 	once sync.Once
-	mu   struct {
+	// saves are savepoints that are asked for; the run that is under way takes them.
+	saves chan *saving
+	// discards is used by one run at a time.
+	discards discards
+	mu       struct {
 		sync.Mutex
 		state     State
 		why       string // of the state
@@ -69,7 +73,7 @@ type Supervisor struct {
 
 // NewSupervisor returns the supervisor of a pipeline.
 func NewSupervisor(def *Definition, env Env) *Supervisor {
-	s := &Supervisor{def: def, env: env, stop: make(chan struct{})}
+	s := &Supervisor{def: def, env: env, stop: make(chan struct{}), saves: make(chan *saving), discards: discards{steps: def.DiscardState}}
 	s.set(Starting, "")
 	return s
 }
@@ -249,7 +253,7 @@ func (s *Supervisor) open(ctx context.Context, m *meter) (*run, error) {
 	s.mu.Unlock()
 	s.env.Metrics.Guarantee(text)
 	s.env.Log.Info("pipeline starts", slog.String("guarantee", text))
-	r.onRunning = func() { s.set(Running, "") }
+	r.onRunning, r.discards, r.saves = func() { s.set(Running, "") }, &s.discards, s.saves
 	return r, nil
 }
 

@@ -81,6 +81,9 @@ func (t *task) goOn() {
 
 // run works until the final barrier, an error or the end of ctx.
 func (t *task) run(ctx context.Context) error {
+	if err := t.keyed.idle(ctx); err != nil { // without splits nothing else tells
+		return err
+	}
 	for {
 		if t.open == 0 && !t.drained {
 			t.drained = true

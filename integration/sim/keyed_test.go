@@ -114,7 +114,7 @@ func (w *keyedWorld) live() {
 	w.calm.Store(true)
 	w.store.Land()
 	p := w.boot()
-	for deadline := time.Now().Add(10 * time.Minute); len(w.rows.Rows()) < w.expected() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Minute); (len(w.rows.Rows()) < w.expected() || p.supervisor.Status().State != pipeline.Running) && time.Now().Before(deadline); {
 		time.Sleep(100 * time.Millisecond)
 	}
 	p.supervisor.Stop()
@@ -298,4 +298,3 @@ func (w *keyedWorld) judge() {
 		w.t.Errorf("%s: got %d, want nothing", name, n)
 	}
 }
-

@@ -62,7 +62,7 @@ func (k key) flags(bits ...bool) key {
 func (k key) machine(m *Machine) key {
 	k = k.num(uint64(m.phase), uint64(m.claim.at), uint64(m.claim.reading), uint64(m.lease), uint64(m.headSeq), uint64(m.next),
 		uint64(m.last), uint64(m.settled))
-	k = k.flags(m.want, m.stopping, m.ended, m.swept, m.claim.claim != nil, m.publish != nil, m.probe.active)
+	k = k.flags(m.want, m.roll, m.stopping, m.ended, m.swept, m.claim.claim != nil, m.publish != nil, m.probe.active)
 	if m.claim.claim != nil {
 		k = k.num(uint64(m.claim.claim.Lease), uint64(m.claim.there), uint64(m.claim.lease), uint64(m.claim.newer))
 	}
@@ -105,7 +105,7 @@ func (k key) sinkState(s *sinkState) key {
 }
 
 func (k key) cut(c *cut) key {
-	k = k.num(uint64(c.cut.Lease), uint64(c.cut.Checkpoint), uint64(c.stage), uint64(c.waiting)).flags(c.tasks, c.cut.Final)
+	k = k.num(uint64(c.cut.Lease), uint64(c.cut.Checkpoint), uint64(c.stage), uint64(c.waiting)).flags(c.tasks, c.cut.Final, c.cut.Roll)
 	parts := slices.SortedFunc(slices.Values(c.parts), func(a, b Part) int { return a.Task - b.Task }) // the order of answers is forgotten
 	k = k.num(uint64(len(parts)))
 	for _, p := range parts {
@@ -210,7 +210,7 @@ func TestKey_knowsEveryField(t *testing.T) {
 		value any
 		want  int
 	}{
-		{Machine{}, 24},
+		{Machine{}, 25},
 		{stateObject{}, 2},
 		{claimState{}, 7},
 		{sinkState{}, 11},
@@ -221,7 +221,7 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{ratio{}, 2},
 		{Part{}, 5},
 		{sink.Part{}, 5},
-		{sink.Cut{}, 4},
+		{sink.Cut{}, 5},
 		{sink.Assembled{}, 2},
 		{sink.Committable{}, 8},
 		{source.Split{}, 3},

@@ -51,7 +51,7 @@ func (m *Machine) begin(c sink.Cut, tasks bool) { //nolint:revive // flag-parame
 	m.last++
 	c.Lease, c.Checkpoint, c.Time = m.lease, m.last, m.now
 	invariant.Check("I13", before.less(id{c.Lease, c.Checkpoint}), "a checkpoint number does not grow", m.place())
-	m.want = false
+	m.want = m.roll // a cut of another kind does not do what that asks for
 	m.ended = m.ended || tasks && c.Final
 	n := cut{cut: c, tasks: tasks}
 	var letters []int
@@ -83,7 +83,9 @@ func (m *Machine) cutIfDue() {
 	case m.stopping:
 		m.begin(sink.Cut{Final: true}, true)
 	case m.want && m.waiting() < max(1, m.cfg.MaxPending):
-		m.begin(sink.Cut{}, true)
+		c := sink.Cut{Roll: m.roll}
+		m.roll = false
+		m.begin(c, true)
 	case m.replacementWaits():
 		m.begin(sink.Cut{}, false)
 	}
@@ -282,7 +284,7 @@ func (m *Machine) withinRatio(c *cut) bool {
 
 // skippable reports whether a manifest would say nothing new: no rows, no progress, and nothing to report as Committed.
 func (m *Machine) skippable(c *cut) bool {
-	if !c.tasks || c.cut.Final || len(c.replaces) > 0 || m.reportsDue() {
+	if !c.tasks || c.cut.Final || c.cut.Roll || len(c.replaces) > 0 || m.reportsDue() {
 		return false
 	}
 	for i, r := range c.results {

@@ -45,6 +45,8 @@ type Request uint8
 const (
 	// CheckpointNow asks for a checkpoint before the interval is over.
 	CheckpointNow Request = iota + 1
+	// RollNow asks for a checkpoint at which sinks hold nothing back. It is cut even if it has nothing to say.
+	RollNow
 	// StopGracefully asks for a final checkpoint, its commit and a closing manifest.
 	StopGracefully
 	// StopWaiting gives up waiting for commits: what is decided is finished by the next run.

@@ -83,6 +83,7 @@ type Machine struct {
 	window    []ratio
 
 	want     bool // a checkpoint is asked for
+	roll     bool // one at which sinks hold nothing back is asked for
 	stopping bool // a final checkpoint is asked for
 	ended    bool // the final cut was made: tasks give no more parts
 	swept    bool
@@ -205,6 +206,8 @@ func (m *Machine) onRequested(r Request) {
 	switch r {
 	case CheckpointNow:
 		m.want = true
+	case RollNow:
+		m.want, m.roll = true, true
 	case StopGracefully:
 		m.stopping = true
 		if m.phase < opening {

@@ -62,7 +62,7 @@ func (m *Machine) leave(ev Event) {
 			m.retryStore(ForProbe)
 		}
 	case Requested:
-		if ev.Request != CheckpointNow {
+		if ev.Request != CheckpointNow && ev.Request != RollNow {
 			m.stop(m.probe.reason, m.probe.text)
 		}
 	case Failed:

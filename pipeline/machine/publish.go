@@ -290,8 +290,12 @@ func (m *Machine) forgetState(next *checkpoint.Manifest) {
 	if before == nil || before == after {
 		return
 	}
+	var names []string
+	if after != nil {
+		names = after.Objects
+	}
 	for _, name := range before.Objects {
-		if _, named := slices.BinarySearch(after.Objects, name); !named {
+		if _, named := slices.BinarySearch(names, name); !named {
 			m.stateGone = append(m.stateGone, stateObject{name, m.headSeq})
 		}
 	}

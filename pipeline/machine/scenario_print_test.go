@@ -122,6 +122,9 @@ func printCut(c sink.Cut) string {
 	if c.Final {
 		return fmt.Sprintf("%d, final", c.Checkpoint)
 	}
+	if c.Roll {
+		return fmt.Sprintf("%d, roll", c.Checkpoint)
+	}
 	return fmt.Sprint(c.Checkpoint)
 }
 

@@ -248,11 +248,13 @@ func (s *scenario) timer() string {
 	return s.step(TimerFired{Timer{Kind: TimerInterval}})
 }
 
-// requested [run=N] checkpoint|stop|stop-waiting: a wish from outside.
+// requested [run=N] checkpoint|roll|stop|stop-waiting: a wish from outside.
 func (s *scenario) requested() string {
 	switch {
 	case s.d.HasArg("checkpoint"):
 		return s.step(Requested{CheckpointNow})
+	case s.d.HasArg("roll"):
+		return s.step(Requested{RollNow})
 	case s.d.HasArg("stop"):
 		return s.step(Requested{StopGracefully})
 	}

@@ -174,16 +174,21 @@ func (m *Machine) committed(s *sinkState) {
 
 // settle tells once when all that the newest manifest lists is known Committed.
 func (m *Machine) settle() {
-	if m.head.Lease != m.lease || m.settled == m.head.Checkpoint {
+	if m.head.Lease != m.lease || m.settled == m.head.Checkpoint || !m.CommittedUpTo(m.head.Checkpoint) {
 		return
-	}
-	for i := range m.sinks {
-		if q := m.sinks[i].queue; len(q) > 0 && !(id{m.head.Lease, m.head.Checkpoint}).less(idOf(q[0])) {
-			return
-		}
 	}
 	m.settled = m.head.Checkpoint
 	m.emit(Settled{Checkpoint: m.head.Checkpoint, Positions: m.head.Positions()})
+}
+
+// CommittedUpTo reports whether every committable up to a checkpoint of this run is known Committed, or replaced by a later one's.
+func (m *Machine) CommittedUpTo(c record.Checkpoint) bool {
+	for i := range m.sinks {
+		if q := m.sinks[i].queue; len(q) > 0 && !(id{m.lease, c}).less(idOf(q[0])) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Machine) rejected(ev CommitDone) {
