@@ -185,8 +185,11 @@ func (w *world) life() string {
 		before, history := w.published, len(w.history)
 		w.publish()
 		w.published, w.history, w.pending = before, w.history[:history], nil
-	case 2:
+	case 2: // and another machine goes on from there
 		w.rewind()
+		for range w.rng.IntN(12) {
+			w.publish()
+		}
 	}
 	w.crash()
 	if w.db.Err() != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/invariant"
 	"github.com/ingestd/ingestd/state"
 )
 
@@ -355,6 +356,9 @@ func TestDB_noChangedByteShowsAWrongState(t *testing.T) {
 		t.Fatal(err)
 	}
 	step := 3
+	if invariant.Expensive {
+		step = 17
+	}
 	if os.Getenv("STATE_CRASHES") != "" {
 		step = 1
 	}
