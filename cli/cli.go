@@ -17,6 +17,7 @@ import (
 type app struct {
 	plugins Plugins
 	config  string
+	discard []string // steps whose stored state run gives up
 	began   bool // the command line is right, and its verb began
 }
 
@@ -76,7 +77,7 @@ crash nothing is lost and nothing is doubled.`,
 	}
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "ingestd.toml", "the config file")
 	root.AddCommand(a.runCommand(), a.validateCommand(), a.demoCommand(), a.versionCommand(), a.checkpointCommand(), a.offsetsCommand(),
-		a.referenceCommand())
+		a.stateCommand(), a.fsckCommand(), a.referenceCommand())
 	return root
 }
 

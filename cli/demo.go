@@ -38,32 +38,41 @@ and checks number and checksum. It fails if exactly-once lost or doubled anythin
 at-least-once showed no duplicate after the aimed kills (then the kills proved nothing). It takes about a minute.`,
 		Example: "  ingestd demo\n  ingestd demo --kills 50 --seed 7 --keep",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
 			d.out = cmd.OutOrStdout()
-			if d.self, err = os.Executable(); err != nil {
-				return exitWith(exitFailed, err)
-			}
-			if d.dir, err = os.MkdirTemp("", "ingestd-demo-"); err != nil {
-				return exitWith(exitFailed, err)
-			}
-			err = d.run(cmd.Context())
-			if keep || err != nil {
-				fmt.Fprintf(d.out, "\nkept: %s\n", d.dir) //nolint:errcheck // standard output
-			} else if rerr := os.RemoveAll(d.dir); rerr != nil {
-				return exitWith(exitFailed, rerr)
-			}
-			if err != nil {
-				return exitWith(exitFailed, err)
-			}
-			return nil
+			return runDemo(d.out, keep, func(self, dir string) error {
+				d.self, d.dir = self, dir
+				return d.run(cmd.Context())
+			})
 		},
 	}
 	cmd.Flags().IntVar(&d.kills, "kills", 20, "kills of each kind, aimed and random, for each delivery")
 	cmd.Flags().IntVar(&d.records, "records", 40_000, "least number of records for each delivery")
 	cmd.Flags().Uint64Var(&d.seed, "seed", 1, "decides the random moments")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the folder with configs, logs, checkpoints and rows")
-	cmd.AddCommand(brokerCommand())
+	cmd.AddCommand(brokerCommand(), a.demoWordsCommand())
 	return cmd
+}
+
+// runDemo runs a demo in a folder of its own, which it keeps when it is told to or when something failed.
+func runDemo(out io.Writer, keep bool, run func(self, dir string) error) error { //nolint:revive // flag-parameter: it is the user's flag
+	self, err := os.Executable()
+	if err != nil {
+		return exitWith(exitFailed, err)
+	}
+	dir, err := os.MkdirTemp("", "ingestd-demo-")
+	if err != nil {
+		return exitWith(exitFailed, err)
+	}
+	err = run(self, dir)
+	if keep || err != nil {
+		fmt.Fprintf(out, "\nkept: %s\n", dir) //nolint:errcheck // standard output
+	} else if rerr := os.RemoveAll(dir); rerr != nil {
+		return exitWith(exitFailed, rerr)
+	}
+	if err != nil {
+		return exitWith(exitFailed, err)
+	}
+	return nil
 }
 
 // tally is what one delivery's run shows.
@@ -100,7 +109,7 @@ func (d *demo) one(ctx context.Context, delivery config.Delivery) (tally, error)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	dir := filepath.Join(d.dir, string(delivery))
-	b, err := startBroker(ctx, d.self, dir)
+	b, err := startBroker(ctx, d.self, dir, eventsTopic)
 	if err != nil {
 		return t, err
 	}

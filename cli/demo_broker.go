@@ -20,15 +20,34 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// brokerCommand is the embedded broker as a child process: it prints its address, produces numbered events at a steady pace,
+// brokerCommand is the embedded broker as a child process: it prints its address, produces numbered records at a steady pace,
 // and when a line with a number comes on standard input it produces up to that number, prints how many there are, and stays.
 func brokerCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "broker", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runBroker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		Use: "broker [TOPIC]", Hidden: true, Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			topic := eventsTopic
+			if len(args) > 0 {
+				topic = args[0]
+			}
+			return runBroker(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), topic)
 		},
 	}
+}
+
+// What the broker produces: events, or lines of words.
+const (
+	eventsTopic = "events"
+	linesTopic  = "lines"
+)
+
+// recordOf makes the record with a number.
+func recordOf(topic string, n int64) (*kgo.Record, error) {
+	if topic == linesTopic {
+		return kgo.StringRecord(lineOf(n)), nil
+	}
+	value, err := json.Marshal(eventOf(n))
+	return &kgo.Record{Value: value, Key: strconv.AppendInt(nil, n, 10)}, err
 }
 
 const (
@@ -37,15 +56,15 @@ const (
 	demoPause      = 25 * time.Millisecond
 )
 
-func runBroker(ctx context.Context, in io.Reader, out io.Writer) error {
+func runBroker(ctx context.Context, in io.Reader, out io.Writer, topic string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(demoPartitions, "events"))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(demoPartitions, topic))
 	if err != nil {
 		return exitWith(exitFailed, err)
 	}
 	defer cluster.Close()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DefaultProduceTopic("events"))
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		return exitWith(exitFailed, err)
 	}
@@ -66,7 +85,8 @@ func runBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 		for lines.Scan() {
 		}
 	}()
-	n, err := produceEvents(ctx, client, asked, &least)
+	p := producer{client: client, topic: topic, asked: asked, least: &least}
+	n, err := p.run(ctx)
 	if err != nil {
 		return exitWith(exitFailed, err)
 	}
@@ -77,27 +97,35 @@ func runBroker(ctx context.Context, in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// produceEvents produces at a steady pace until it is asked for the end, then up to the least number.
-func produceEvents(ctx context.Context, client *kgo.Client, asked <-chan struct{}, least *atomic.Int64) (int64, error) {
+// producer produces at a steady pace until it is asked for the end, then up to the least number.
+type producer struct {
+	client *kgo.Client
+	topic  string
+	asked  <-chan struct{}
+	least  *atomic.Int64
+}
+
+// run returns how many records it produced.
+func (p *producer) run(ctx context.Context) (int64, error) {
 	tick := time.NewTicker(demoPause)
 	defer tick.Stop()
 	var n int64
 	for {
 		var records []*kgo.Record
 		for range demoBatch {
-			value, err := json.Marshal(eventOf(n))
+			r, err := recordOf(p.topic, n)
 			if err != nil {
 				return n, err
 			}
-			records = append(records, &kgo.Record{Value: value, Key: strconv.AppendInt(nil, n, 10)})
+			records = append(records, r)
 			n++
 		}
-		if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		if err := p.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 			return n, err
 		}
 		select {
-		case <-asked:
-			if n >= least.Load() {
+		case <-p.asked:
+			if n >= p.least.Load() {
 				return n, nil
 			}
 			continue
@@ -105,7 +133,7 @@ func produceEvents(ctx context.Context, client *kgo.Client, asked <-chan struct{
 		}
 		select {
 		case <-tick.C:
-		case <-asked:
+		case <-p.asked:
 		case <-ctx.Done():
 			return n, context.Cause(ctx)
 		}
@@ -120,11 +148,11 @@ type broker struct {
 	out  *bufio.Scanner
 }
 
-func startBroker(ctx context.Context, self, dir string) (*broker, error) {
+func startBroker(ctx context.Context, self, dir, topic string) (*broker, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
-	b := &broker{cmd: exec.CommandContext(ctx, self, "demo", "broker")} //nolint:gosec // it is this very program
+	b := &broker{cmd: exec.CommandContext(ctx, self, "demo", "broker", topic)} //nolint:gosec // it is this very program
 	log, err := os.Create(filepath.Join(dir, "broker.log"))
 	if err != nil {
 		return nil, err

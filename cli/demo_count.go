@@ -26,11 +26,9 @@ func eventOf(n int64) event {
 	return e
 }
 
-// count reads every visible row of the target and compares it with what was produced: numbers 0 to produced - 1.
-func (t *tally) count(target string) error {
-	seen := make([]int, t.produced)
-	t.found, t.lost, t.doubled, t.altered = 0, 0, 0, 0
-	err := filepath.WalkDir(target, func(path string, e fs.DirEntry, err error) error {
+// eachRowFile calls f with every file of rows that a reader of the target sees.
+func eachRowFile(target string, f func(path string) error) error {
+	return filepath.WalkDir(target, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -39,8 +37,15 @@ func (t *tally) count(target string) error {
 		case e.IsDir() || !strings.Contains(e.Name(), ".ndjson"):
 			return nil
 		}
-		return t.countFile(path, seen)
+		return f(path)
 	})
+}
+
+// count reads every visible row of the target and compares it with what was produced: numbers 0 to produced - 1.
+func (t *tally) count(target string) error {
+	seen := make([]int, t.produced)
+	t.found, t.lost, t.doubled, t.altered = 0, 0, 0, 0
+	err := eachRowFile(target, func(path string) error { return t.countFile(path, seen) })
 	for _, n := range seen {
 		switch {
 		case n == 0:

@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "run", Short: "Run the pipelines of a config", Args: cobra.NoArgs,
 		Long: `Runs every pipeline of the config until it is stopped or its input ends.
 
@@ -33,11 +33,17 @@ Exit codes: docs/exit-codes.md.`,
 			return a.run(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.Flags().StringArrayVar(&a.discard, "discard-state", nil,
+		"give up the stored state of the keyed step with this id (or PIPELINE/ID) with this start; use it once")
+	return cmd
 }
 
 func (a *app) run(ctx context.Context, logTo io.Writer) error {
 	l, err := a.load(logTo)
 	if err != nil {
+		return err
+	}
+	if err := discardState(l, a.discard); err != nil {
 		return err
 	}
 	lock, err := a.plugins.Lock(l.daemon.DataDir)

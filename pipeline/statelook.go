@@ -20,3 +20,6 @@ func ReadState(k *checkpoint.KeyedState) (StoredState, error) {
 	kept, err := readKept(k)
 	return StoredState(kept), err
 }
+
+// HasState reports whether the pipeline has keyed steps.
+func (d *Definition) HasState() bool { return d.hasState() }

@@ -181,6 +181,8 @@ type Cut struct {
 	Time int64
 	// Final is true for the last checkpoint of a bounded run or of a shutdown.
 	Final bool
+	// Roll asks a sink that collects rows over several checkpoints to make committables of all that it holds.
+	Roll bool
 }
 
 // Assembled is a sink's part of a manifest.

@@ -86,15 +86,9 @@ func (s *Sink) Close() error { return nil }
 // Corrupt for one whose bytes are not the recorded ones, Misconfigured for a folder that is missing or another one, Transient.
 func (s *Sink) Restore(ctx context.Context, data []byte, pending []sink.Committable) error {
 	const op = "sink/file.Restore"
-	var old state
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &old); err != nil {
-			return fault.E(op, fault.Corrupt, fmt.Errorf("the state in the manifest: %w", err))
-		}
-		if old.Version != stateVersion {
-			return fault.WithRemedy(op, fault.Misconfigured, fmt.Errorf("the state in the manifest has version %d, this build knows %d", old.Version, stateVersion),
-				"run the version of ingestd that wrote it, or a later one")
-		}
+	old, err := readState(op, data)
+	if err != nil {
+		return err
 	}
 	if err := s.find(old.Folder); err != nil {
 		return fault.E(op, kindOf(err), err)
@@ -111,6 +105,22 @@ func (s *Sink) Restore(ctx context.Context, data []byte, pending []sink.Committa
 		return fault.E(op, kindOf(err), err)
 	}
 	return nil
+}
+
+// readState reads what a manifest holds of the sink; none is the zero state.
+func readState(op fault.Op, data []byte) (state, error) {
+	var old state
+	if len(data) == 0 {
+		return old, nil
+	}
+	if err := json.Unmarshal(data, &old); err != nil {
+		return old, fault.E(op, fault.Corrupt, fmt.Errorf("the state in the manifest: %w", err))
+	}
+	if old.Version != stateVersion {
+		return old, fault.WithRemedy(op, fault.Misconfigured, fmt.Errorf("the state in the manifest has version %d, this build knows %d", old.Version, stateVersion),
+			"run the version of ingestd that wrote it, or a later one")
+	}
+	return old, nil
 }
 
 // find finds the folder that the manifest names, or claims one.
@@ -158,7 +168,7 @@ func (s *Sink) put(task int, c *content, digest *xxhash.Digest) {
 // complete decides whether a file ends at a checkpoint.
 func (s *Sink) complete(c *content, cut sink.Cut) bool {
 	r := s.settings.Roll
-	return cut.Final || r.EveryCheckpoint || c.Length >= int64(r.Size) || cut.Time-c.Opened >= r.Age.Milliseconds()
+	return cut.Final || cut.Roll || r.EveryCheckpoint || c.Length >= int64(r.Size) || cut.Time-c.Opened >= r.Age.Milliseconds()
 }
 
 // Assemble records what was prepared, and makes a committable of each file that is complete: its writer let go of it, or it is
