@@ -15,40 +15,59 @@ import (
 	"github.com/ingestd/ingestd/step"
 )
 
-// openState restores keyed state and makes what the tasks of both stages share.
-func (r *run) openState(from *checkpoint.KeyedState) error {
+// newKeeper returns the keeper of a run before anything is restored, nil without keyed steps.
+func (r *run) newKeeper() *keeper {
 	if !r.def.hasState() {
 		return nil
 	}
+	return &keeper{
+		objects: checkpoint.NewStateObjects(r.def.Store, r.def.ID), log: r.env.Log, groups: r.groups, exported: make(chan local.Base, 1), discards: r.discards,
+		applied: func(task int, f *state.Frozen) { r.keyed[task].applied <- f },
+	}
+}
+
+// openState has the keeper restore keyed state, waits for it, and makes what the tasks of both stages share.
+func (r *run) openState(from *checkpoint.KeyedState, lease record.Lease) error {
+	if r.keeper == nil {
+		return nil
+	}
+	r.exchange = newExchange(r.def.Tasks, r.def.Tasks)
+	done := make(chan error, 1)
+	r.kept.do(r.ctx, func(ctx context.Context) { done <- r.restoreState(ctx, from, lease) })
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("keyed state: %w", err)
+		}
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
+
+func (r *run) restoreState(ctx context.Context, from *checkpoint.KeyedState, lease record.Lease) error {
 	const who = "keyed state"
-	trace(r.env.Log, StepRestore, 0)
 	r.meter.begin(who, "open the local database")
 	defer r.meter.end(who)
 	const parts = 2 // of the memory: the local database's, and the tasks'
-	db, err := openState(r.env.State, r.def.ID, r.def.StateMemory/parts, r.env.Log)
-	if err != nil {
-		return fmt.Errorf("keyed state: %w", err)
+	var err error
+	if r.keeper.db, err = openState(r.env.State, r.def.ID, r.def.StateMemory/parts, r.env.Log); err != nil {
+		return err
 	}
-	r.keeper = &keeper{
-		db: db, objects: checkpoint.NewStateObjects(r.def.Store, r.def.ID), log: r.env.Log, groups: r.groups,
-		prefix: checkpoint.StatePrefix(0, r.machine.Lease()), exported: make(chan local.Base, 1), discards: r.discards,
-		applied: func(task int, f *state.Frozen) { r.keyed[task].applied <- f },
-	}
-	r.exchange = newExchange(r.def.Tasks, r.def.Tasks)
+	r.keeper.prefix = checkpoint.StatePrefix(0, lease)
 	began := time.Now()
-	err = r.keeper.restore(r.ctx, from, r.plan.keyed.states, func(text string) { r.meter.begin(who, text) })
+	err = r.keeper.restore(ctx, from, r.plan.keyed.states, func(text string) { r.meter.begin(who, text) })
 	inject.Point(inject.AfterRestore)
 	if err != nil {
-		return fmt.Errorf("keyed state: %w", err)
+		return err
 	}
-	trace(r.env.Log, StepRestored, 0)
 	r.env.Log.Info("keyed state is restored", slog.Uint64("delta", r.keeper.kept.State.Seq), slog.String("took", time.Since(began).Round(time.Millisecond).String()))
 	return nil
 }
 
 // closeState closes the local database; one that failed is emptied, so that the next run restores it.
 func (r *run) closeState() {
-	if r.keeper == nil {
+	if r.keeper == nil || r.keeper.db == nil {
 		return
 	}
 	logClose(r.env.Log, "keyed state", r.keeper.db.Close())

@@ -129,6 +129,7 @@ func (r *run) config() machine.Config {
 func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machine.Stop {
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.machine = machine.New(r.config())
+	r.keeper = r.newKeeper()
 	plugins, names := r.def.sinks()
 	for i := range plugins {
 		a := &sinkActor{owner: r, index: i, name: names[i], plugin: plugins[i], actor: make(actor, actorQueue)}

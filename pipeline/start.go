@@ -16,10 +16,10 @@ import (
 func (r *run) start(e machine.Run) {
 	r.opened = true
 	r.given = make([]int, r.def.Tasks)
-	shares := r.share(e.Splits)
+	shares, lease := r.share(e.Splits), r.machine.Lease()
 	r.wg.Go(func() {
 		var all opening
-		err := r.openState(e.State)
+		err := r.openState(e.State, lease)
 		for n := 0; n < r.def.Tasks && err == nil; n++ {
 			err = r.open(n, shares[n], &all)
 		}
