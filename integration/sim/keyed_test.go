@@ -131,7 +131,7 @@ func (w *keyedWorld) expected() int {
 	return len(w.times)
 }
 
-// produce sends numbered records in order of event time, some of them several times, and at last one in each partition that ends
+// produce sends numbered records in order of event time, some of them again later, and at last one in each partition that ends
 // all windows.
 func (w *keyedWorld) produce() error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.net.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic("t"))
@@ -149,8 +149,10 @@ func (w *keyedWorld) produce() error {
 	for n := 0; n < records; {
 		var batch []*kgo.Record
 		for range min(1+w.pick(12), records-n) {
-			for range 1 + w.pick(3) {
-				batch = append(batch, send(n, begin.Add(time.Duration(n)*keyedEvery)))
+			at := begin.Add(time.Duration(n) * keyedEvery)
+			batch = append(batch, send(n, at))
+			for range w.pick(3) { // again, near and far
+				batch = append(batch, send(w.pick(n+1), at))
 			}
 			n++
 		}
