@@ -196,6 +196,23 @@ func (k *keeper) describe() (*checkpoint.KeyedState, error) {
 	return out, nil
 }
 
+// changed is the memory of what the tasks changed and did not forget, as of their barrier.
+func (k *keeper) changed(parts []part) int64 {
+	var n int64
+	for i := range parts {
+		n += parts[i].changed
+	}
+	return n
+}
+
+// eventTime is the watermark as a time, zero when it is not known.
+func (k *keeper) eventTime() time.Time {
+	if k.watermark == state.NoTime {
+		return time.Time{}
+	}
+	return time.UnixMilli(k.watermark)
+}
+
 // publish notes that a checkpoint's manifest is there, and applies what can be.
 func (k *keeper) publish(ctx context.Context, c record.Checkpoint) error {
 	for i := range k.waiting {

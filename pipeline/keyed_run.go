@@ -47,6 +47,7 @@ func (r *run) openState(from *checkpoint.KeyedState, lease record.Lease) error {
 
 func (r *run) restoreState(ctx context.Context, from *checkpoint.KeyedState, lease record.Lease) error {
 	const who = "keyed state"
+	trace(r.env.Log, StepRestore, 0)
 	r.meter.begin(who, "open the local database")
 	defer r.meter.end(who)
 	const parts = 2 // of the memory: the local database's, and the tasks'
@@ -61,6 +62,7 @@ func (r *run) restoreState(ctx context.Context, from *checkpoint.KeyedState, lea
 	if err != nil {
 		return err
 	}
+	trace(r.env.Log, StepRestored, 0)
 	r.env.Log.Info("keyed state is restored", slog.Uint64("delta", r.keeper.kept.State.Seq), slog.String("took", time.Since(began).Round(time.Millisecond).String()))
 	return nil
 }
@@ -160,14 +162,18 @@ func (r *run) prepareState(c record.Checkpoint, parts []part) {
 	r.kept.do(r.ctx, func(ctx context.Context) {
 		trace(r.env.Log, StepPrepare, c)
 		r.meter.begin("keyed state", fmt.Sprintf("store what checkpoint %d changed", c))
+		began := time.Now()
 		stored, err := r.keeper.prepare(ctx, c, byTask)
 		r.meter.end("keyed state")
+		r.env.Metrics.Phase("state", time.Since(began))
 		if err != nil {
 			r.fail(fmt.Errorf("keyed state of checkpoint %d: %w", c, err))
 			return
 		}
 		inject.Point(inject.AfterStateStored)
 		byTask[0].State = stored
+		r.env.Metrics.StateChanged(r.keeper.changed(byTask))
+		r.env.Metrics.StateStored(r.keeper.kept.State.Bytes(), r.keeper.eventTime())
 		r.post(func() {
 			for _, p := range byTask {
 				r.step(machine.PartDone{Checkpoint: c, Part: p.Part})
@@ -184,8 +190,10 @@ func (r *run) applyState(c record.Checkpoint) {
 	r.kept.do(r.ctx, func(ctx context.Context) {
 		trace(r.env.Log, StepApply, c)
 		r.meter.begin("keyed state", fmt.Sprintf("apply checkpoint %d to the local database", c))
+		began := time.Now()
 		err := r.keeper.publish(ctx, c)
 		r.meter.end("keyed state")
+		r.env.Metrics.Phase("apply", time.Since(began))
 		if err != nil {
 			r.fail(fmt.Errorf("keyed state: apply checkpoint %d: %w", c, err))
 			return

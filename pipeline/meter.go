@@ -164,7 +164,13 @@ func (m *meter) lost(n int64) { m.metrics.Skipped(n) }
 func (m *meter) prepared(p machine.Part, took time.Duration) {
 	m.metrics.Phase("prepare", took)
 	for _, s := range p.Stages {
-		m.metrics.Stage(s.Stage, s.Passed, s.Filtered, s.Refused)
+		by := map[string]int64{"passed": s.Passed, "filtered": s.Filtered, "refused": s.Refused}
+		for name, n := range map[string]int64{"deduplicated": s.Deduplicated, "absorbed": s.Absorbed, "late": s.Late, "made": s.Made} {
+			if n > 0 { // only keyed steps and explode have them
+				by[name] = n
+			}
+		}
+		m.metrics.Stage(s.Stage, by)
 	}
 	for i, s := range p.Sinks {
 		m.metrics.Prepared(m.names[i], s.Rows)

@@ -37,6 +37,7 @@ type part struct {
 	times     []step.SplitTime // of a source task's splits
 	frozen    *state.Frozen    // of a keyed task
 	watermark int64            // of a keyed task, at the barrier
+	changed   int64            // bytes of memory that its changes take
 }
 
 // apply runs a step over a batch and takes its refusals to the dead letters, under a stage's name if one is given.

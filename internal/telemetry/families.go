@@ -46,6 +46,9 @@ const (
 	pendingCheckpoints = "checkpoint_pending"
 	memoryBudget       = "memory_budget_bytes"
 	memoryUsed         = "memory_used_bytes"
+	stateChanged       = "state_changed_bytes"
+	stateStored        = "state_stored_bytes"
+	watermark          = "watermark_timestamp_seconds"
 	stalled            = "stalled"
 	stalledSeconds     = "stalled_seconds"
 )
@@ -65,16 +68,19 @@ func families() []family {
 		{lagSeconds, gauge, with("split"), "Age of the next record that was not read, 0 at the end; -1 unknown."},
 		{skippedOffsets, counter, p, "Offsets passed over, as on_loss = \"skip\" says, because their records were gone before they were read."},
 		{mirrorErrors, counter, p, "Failures to mirror the positions into the consumer group for lag tools."},
-		{stageRecords, counter, with("stage", "result"), "Records by stage and by what became of them: passed, filtered, refused."},
+		{stageRecords, counter, with("stage", "result"), "Records by stage and by what became of them: passed, filtered, refused; at keyed steps also deduplicated, absorbed (into state), late (dropped), made (by the step)."},
 		{deadLetters, counter, with("stage"), "Records that became dead letters, by the stage that refused them."},
 		{sinkRows, counter, with("sink"), "Rows that were prepared for a sink; after a crash the same row is prepared again."},
 		{sinkOutcomes, counter, with("sink", "outcome"), "Answers of a sink to a commit."},
 		{checkpoints, counter, with("result"), "Checkpoints by result: published, empty (nothing to say), aborted, unknown (sent when the run ended; the next one reads the answer)."},
-		{checkpointDuration, histogram, with("phase"), "Seconds of a checkpoint's phases: prepare (each task), publish (the manifest), commit (each unit of each sink), total (from the barrier until every sink has committed)."},
+		{checkpointDuration, histogram, with("phase"), "Seconds of a checkpoint's phases: prepare (each task), state (what it changed in keyed state is stored), publish (the manifest), apply (to the local database), commit (each unit of each sink), total (from the barrier until every sink has committed)."},
 		{lastCommitted, gauge, p, "Unix time up to which all that was read is committed by every sink, as the newest checkpoint says."},
 		{pendingCheckpoints, gauge, with("sink"), "Committables that are decided and not known Committed."},
 		{memoryBudget, gauge, nil, "Bytes that records in flight may take."},
 		{memoryUsed, gauge, nil, "Bytes that records in flight take."},
+		{stateChanged, gauge, p, "Memory of changes to keyed state that are not in the local database yet."},
+		{stateStored, gauge, p, "Bytes of the objects in the checkpoint store that keyed state is made of: what a restore on a new disk reads at most."},
+		{watermark, gauge, p, "Unix time up to which event time is known to have come."},
 		{stalled, gauge, p, "1 while something of the pipeline has work and makes no progress for stall_after."},
 		{stalledSeconds, gauge, with("by"), "For how long what the label names (split, task, sink, source or checkpoint store) makes no progress; only while it is stalled."},
 	}

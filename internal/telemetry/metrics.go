@@ -109,14 +109,26 @@ func (p *Pipeline) Skipped(n int64) {
 // MirrorFailed counts a failure to mirror positions into a consumer group.
 func (p *Pipeline) MirrorFailed() { p.m.counters[mirrorErrors].WithLabelValues(p.name).Inc() }
 
-// Stage counts a stage's records.
-func (p *Pipeline) Stage(stage string, passed, filtered, refused int64) {
-	c := p.m.counters[stageRecords]
-	c.WithLabelValues(p.name, stage, "passed").Add(float64(passed))
-	c.WithLabelValues(p.name, stage, "filtered").Add(float64(filtered))
-	c.WithLabelValues(p.name, stage, "refused").Add(float64(refused))
-	if refused > 0 {
-		p.DeadLetters(stage, refused)
+// Stage counts a stage's records by what became of them; what was "refused" became dead letters.
+func (p *Pipeline) Stage(stage string, by map[string]int64) {
+	for result, n := range by {
+		p.m.counters[stageRecords].WithLabelValues(p.name, stage, result).Add(float64(n))
+	}
+	if n := by["refused"]; n > 0 {
+		p.DeadLetters(stage, n)
+	}
+}
+
+// StateChanged reports the memory of changes to keyed state that are not applied.
+func (p *Pipeline) StateChanged(bytes int64) {
+	p.m.gauges[stateChanged].WithLabelValues(p.name).Set(float64(bytes))
+}
+
+// StateStored reports the size of the objects that keyed state is made of, and how far event time has come, when that is known.
+func (p *Pipeline) StateStored(bytes int64, at time.Time) {
+	p.m.gauges[stateStored].WithLabelValues(p.name).Set(float64(bytes))
+	if !at.IsZero() {
+		p.m.gauges[watermark].WithLabelValues(p.name).Set(float64(at.UnixMilli()) / 1000)
 	}
 }
 

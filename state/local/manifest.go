@@ -123,6 +123,18 @@ func (s State) WithBase(base Base) (State, error) {
 	return s, nil
 }
 
+// Bytes returns the size of all objects that the state needs; those that two bases share count once in each.
+func (s State) Bytes() int64 {
+	var sum int64
+	for i := range s.Bases {
+		sum += s.Bases[i].Bytes()
+	}
+	for i := range s.Deltas {
+		sum += s.Deltas[i].Bytes
+	}
+	return sum
+}
+
 // Objects calls f with the name of each object that the state needs; a name may come more than once.
 func (s State) Objects(f func(name string)) {
 	for i := range s.Bases {
