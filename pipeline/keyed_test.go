@@ -6,9 +6,11 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/state/local"
@@ -117,6 +119,27 @@ func TestKeyed_countsOfABoundedInput(t *testing.T) {
 		wantEnd(w.t, w.boot().end(), machine.Done, "")
 		wantTexts(w.t, w.rows, want...)
 	})
+}
+
+// What can't work is refused before anything is claimed: a wait for an end that does not come, and steps with two keys.
+func TestKeyed_impossiblePlansAreRefused(t *testing.T) {
+	other := Keyed(&step.Dedup{ID: "other", Key: []string{"n"}})
+	for _, c := range []struct {
+		steps []step.Step
+		want  string
+	}{
+		{[]step.Step{counts()}, "waits for the end"},
+		{[]step.Step{once(), Keyed(&step.Aggregate{ID: "n", Key: []string{"text"}, Columns: []step.AggregateColumn{{Column: "n", Value: "count()"}}}), other}, "its key is"},
+		{[]step.Step{Keyed(&step.Dedup{ID: "x", Key: []string{"nosuch"}})}, "nosuch"},
+	} {
+		in(t, func(w *world) {
+			w.withState(c.steps...)
+			_, err := Bind(w.def)
+			if fault.KindOf(err) != fault.Misconfigured || !strings.Contains(err.Error(), c.want) {
+				w.t.Errorf("got %v, want Misconfigured with %q", err, c.want)
+			}
+		})
+	}
 }
 
 // The local database is a cache (I8): without it, and with one that was damaged, a run goes on as if nothing was.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ingestd/ingestd/fault"
@@ -73,11 +74,27 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 		if err := p.keyed.bind(s, p.written); err != nil {
 			return &StepError{i, s.Name(), err}
 		}
+		if err := endComes(s, def); err != nil {
+			return &StepError{i, s.Name(), err}
+		}
 		if p.written, _, err = s.Bind(p.written); err != nil {
 			return &StepError{i, s.Name(), err}
 		}
 	}
 	return p.fits(wanted)
+}
+
+// endComes refuses a step that waits for the end of an input that has none: nothing would ever come out.
+func endComes(s step.Step, def *Definition) error {
+	k, ok := s.(keyedStep)
+	if !ok {
+		return nil
+	}
+	if e, ok := k.KeyedStep.(step.EndBound); ok && e.WaitsForEnd() && !def.Source.Bounded() {
+		return fault.WithRemedy("pipeline", fault.Misconfigured, errors.New(`emit = "final" without a window waits for the end of the input, and this source has none`),
+			`set source.until, give the step a window, or set emit = "update"`)
+	}
+	return nil
 }
 
 // fits refuses columns that the sink's target does not have: better now than at the first batch.

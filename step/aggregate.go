@@ -65,8 +65,15 @@ type EventTimed interface {
 	EventTimeColumn() (column string, needed bool)
 }
 
+// EndBound is implemented by keyed steps that may say nothing before a bounded input is over.
+type EndBound interface {
+	// WaitsForEnd reports whether it is so.
+	WaitsForEnd() bool
+}
+
 var (
 	_ KeyedStep  = (*Aggregate)(nil)
+	_ EndBound   = (*Aggregate)(nil)
 	_ EventTimed = (*Aggregate)(nil)
 	_ Wanter     = (*Aggregate)(nil)
 )
@@ -86,6 +93,9 @@ func (a *Aggregate) Want(out *record.Schema) *record.Schema {
 func (a *Aggregate) EventTimeColumn() (column string, needed bool) {
 	return a.TimeColumn, a.Window.Kind != NoWindow || a.TTL.For > 0 && a.TTL.By == state.EventTime
 }
+
+// WaitsForEnd reports whether the step says nothing before a bounded input is over.
+func (a *Aggregate) WaitsForEnd() bool { return a.Window.Kind == NoWindow && a.Emit == EmitFinal }
 
 // aggregateBinding is an Aggregate as bound to a schema.
 type aggregateBinding struct {
