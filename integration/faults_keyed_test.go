@@ -100,9 +100,15 @@ func TestFaults_keyedState(t *testing.T) {
 	}
 	l.end(t)
 	d := startDaemon(t, path, config(), "")
-	untilTrue(t, "every number and every window came out", func() bool {
-		return len(readRows(t, filepath.Join(dir, "once"))) >= len(l.times) && len(readRows(t, filepath.Join(dir, "windows"))) >= len(l.windows)
-	})
+	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(500 * time.Millisecond) {
+		numbers, windows := countLines(t, filepath.Join(dir, "once")), countLines(t, filepath.Join(dir, "windows"))
+		if numbers >= len(l.times) && windows >= len(l.windows) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d numbers and %d windows came out, want %d and %d\n%s", numbers, windows, len(l.times), len(l.windows), d.tail())
+		}
+	}
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(time.Minute); code != 0 {
 		t.Errorf("exit code %d, want 0\n%s", code, d.tail())
@@ -169,7 +175,7 @@ func (l *keyedLoad) produce(client *kgo.Client) error {
 				l.times[int64(-1-p)]++
 			}
 			return client.ProduceSync(context.Background(), last...).FirstErr()
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
