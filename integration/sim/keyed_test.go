@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -18,7 +17,6 @@ import (
 
 	codecjson "github.com/ingestd/ingestd/codec/json"
 	"github.com/ingestd/ingestd/config"
-	"github.com/ingestd/ingestd/internal/telemetry"
 	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/sink/memory"
@@ -191,7 +189,7 @@ func (w *keyedWorld) free(p keyedProcess) {
 // boot starts a process on a new disk or on one that an earlier process used.
 func (w *keyedWorld) boot() keyedProcess {
 	w.t.Helper()
-	p := keyedProcess{process: &process{done: make(chan pipeline.Result, 1)}}
+	p := keyedProcess{process: newProcess()}
 	if n := len(w.disks); n > 0 && !w.chance(4) {
 		i := w.pick(n)
 		p.disk = w.disks[i]
@@ -200,34 +198,7 @@ func (w *keyedWorld) boot() keyedProcess {
 		w.made++
 		p.disk = fmt.Sprintf("%s/%d", w.dir, w.made)
 	}
-	p.alive.Store(true)
-	def := w.define(p.process)
-	_, shares, err := pipeline.DivideMemory(1<<30, []*pipeline.Definition{def})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	if os.Getenv("SIM_SEED") != "" {
-		log = slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	p.supervisor = pipeline.NewSupervisor(def, pipeline.Env{
-		Log: log, Metrics: telemetry.New("sim").Pipeline("p"), Memory: shares["p"], Who: "sim", State: local.NewFolder(p.disk),
-		Random: func(b []byte) {
-			for i := range b {
-				b[i] = byte(w.pick(256))
-			}
-		},
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	go func() {
-		res := p.supervisor.Run(ctx)
-		cancel()
-		if err := def.Source.Close(); err != nil {
-			w.t.Error(err)
-		}
-		p.done <- res
-	}()
+	w.start(p.process, w.define(p.process), local.NewFolder(p.disk))
 	return p
 }
 

@@ -305,9 +305,20 @@ func (w *world) calls(p *process) memory.Calls {
 // boot starts a process.
 func (w *world) boot() *process {
 	w.t.Helper()
+	p := newProcess()
+	w.start(p, w.define(p), nil)
+	return p
+}
+
+func newProcess() *process {
 	p := &process{done: make(chan pipeline.Result, 1)}
 	p.alive.Store(true)
-	def := w.define(p)
+	return p
+}
+
+// start runs a process's pipeline, with a local disk if it has keyed steps.
+func (w *world) start(p *process, def *pipeline.Definition, disk pipeline.StateDisk) {
+	w.t.Helper()
 	metrics := telemetry.New("sim")
 	budget, shares, err := pipeline.DivideMemory(1<<30, []*pipeline.Definition{def})
 	if err != nil || budget == nil {
@@ -318,7 +329,7 @@ func (w *world) boot() *process {
 		log = slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p.supervisor = pipeline.NewSupervisor(def, pipeline.Env{
-		Log: log, Metrics: metrics.Pipeline("p"), Memory: shares["p"], Who: "sim",
+		Log: log, Metrics: metrics.Pipeline("p"), Memory: shares["p"], Who: "sim", State: disk,
 		Random: func(b []byte) {
 			for i := range b {
 				b[i] = byte(w.pick(256))
@@ -335,7 +346,6 @@ func (w *world) boot() *process {
 		}
 		p.done <- res
 	}()
-	return p
 }
 
 func (w *world) define(p *process) *pipeline.Definition {
