@@ -40,12 +40,10 @@ func (a actor) do(ctx context.Context, f func(ctx context.Context)) {
 }
 
 // offer queues f unless the queue is full.
-func (a actor) offer(f func(ctx context.Context)) bool {
+func (a actor) offer(f func(ctx context.Context)) {
 	select {
 	case a <- f:
-		return true
 	default:
-		return false
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/state/local"
 	"github.com/ingestd/ingestd/step"
 )
 
@@ -41,6 +42,8 @@ type Definition struct {
 	DiscardState []string
 	// StateMemory bounds what keyed state takes of memory: half of it belongs to the local database, the rest to the tasks.
 	StateMemory int64
+	// StateLimits say when a base of keyed state is made; the zero value is good.
+	StateLimits local.Limits
 	Sink        sink.Plugin
 	// DeadLetter takes what was refused; nil: a refused record stops the pipeline.
 	DeadLetter sink.Plugin

@@ -68,12 +68,14 @@ type keeper struct {
 
 	kept      keptState // after the newest prepared checkpoint
 	published local.State
+	expired   func(key, value []byte) bool // what need not be copied to a base, as of published
 	watermark int64
 	waiting   []prepared // not applied, in order
 	exports   int
 	exporting bool
-	exported  chan local.Base
-	bases     []local.Base // that no manifest names yet
+	exported  chan *local.Base // nil: the export failed
+	retryAt   time.Time        // not before is another export tried
+	bases     []local.Base     // that no manifest names yet
 }
 
 // prepared is one checkpoint's changes on their way to the local database.
@@ -83,6 +85,7 @@ type prepared struct {
 	state      local.State
 	delta      []byte // encoded; nil when nothing was changed
 	frozen     []*state.Frozen
+	expired    func(key, value []byte) bool
 	published  bool
 }
 
@@ -122,7 +125,7 @@ func (k *keeper) prepare(ctx context.Context, c record.Checkpoint, parts []part)
 		if watermark = parts[i].watermark; len(p.frozen) > 0 {
 			watermark = min(watermark, parts[i].watermark)
 		}
-		p.frozen = append(p.frozen, f)
+		p.frozen, p.expired = append(p.frozen, f), parts[i].expired // all tasks say the same
 		if !f.Empty() {
 			deltas = append(deltas, f.Delta())
 		}
@@ -169,7 +172,9 @@ func (k *keeper) takeBases(p *prepared) {
 		select {
 		case b := <-k.exported:
 			k.exporting = false
-			k.bases = append(k.bases, b)
+			if b != nil {
+				k.bases = append(k.bases, *b)
+			}
 			continue
 		default:
 		}
@@ -237,7 +242,7 @@ func (k *keeper) apply(ctx context.Context) error {
 			}
 		}
 		if p.published {
-			k.published = p.state
+			k.published, k.expired = p.state, p.expired
 		}
 		for task, f := range p.frozen {
 			k.applied(task, f)
@@ -259,23 +264,27 @@ func (k *keeper) write(ctx context.Context, p *prepared) error {
 
 // baseIfDue begins to make a base when the deltas since the last one have become many. The result waits in exported.
 func (k *keeper) baseIfDue(ctx context.Context, now time.Time, limits local.Limits, goOn func(func())) {
-	if k.exporting || len(k.bases) > 0 || !local.Due(k.published, now, limits) {
+	if k.exporting || len(k.bases) > 0 || now.Before(k.retryAt) || !local.Due(k.published, now, limits) {
 		return
 	}
-	k.exporting, k.exports = true, k.exports+1
-	options := local.ExportOptions{Objects: k.objects, Prefix: fmt.Sprintf("%sb%06d-", k.prefix, k.exports), State: k.published, Now: now}
+	k.exporting, k.exports, k.retryAt = true, k.exports+1, now.Add(exportRetry)
+	options := local.ExportOptions{Objects: k.objects, Prefix: fmt.Sprintf("%sb%06d-", k.prefix, k.exports), State: k.published, Now: now, Expired: k.expired}
 	goOn(func() {
 		done, err := k.db.Export(ctx, options)
 		if err != nil {
 			if ctx.Err() == nil {
-				k.log.Warn("a base of keyed state could not be made; it is tried again after the next start", slog.String("error", err.Error()))
+				k.log.Warn("a base of keyed state could not be made; it is tried again", slog.String("error", err.Error()))
 			}
+			k.exported <- nil
 			return
 		}
 		k.log.Debug("a base of keyed state is made", slog.Int64("bytes", done.WrittenBytes), slog.Int64("reused_bytes", done.ReusedBytes))
-		k.exported <- done.Base
+		k.exported <- &done.Base
 	})
 }
+
+// exportRetry is the least time between the beginnings of two exports.
+const exportRetry = time.Second
 
 // openState opens the local database; what can't be opened is emptied, and restored from the store.
 func openState(disk StateDisk, pipeline string, memory int64, log *slog.Logger) (*local.DB, error) {

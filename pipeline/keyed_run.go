@@ -21,7 +21,7 @@ func (r *run) newKeeper() *keeper {
 		return nil
 	}
 	return &keeper{
-		objects: checkpoint.NewStateObjects(r.def.Store, r.def.ID), log: r.env.Log, groups: r.groups, exported: make(chan local.Base, 1), discards: r.discards,
+		objects: checkpoint.NewStateObjects(r.def.Store, r.def.ID), log: r.env.Log, groups: r.groups, exported: make(chan *local.Base, 1), discards: r.discards,
 		applied: func(task int, f *state.Frozen) { r.keyed[task].applied <- f },
 	}
 }
@@ -199,7 +199,7 @@ func (r *run) applyState(c record.Checkpoint) {
 			return
 		}
 		trace(r.env.Log, StepApplied, c)
-		r.keeper.baseIfDue(ctx, time.Now(), local.Limits{}, func(f func()) { r.wg.Go(f) })
+		r.keeper.baseIfDue(ctx, time.Now(), r.def.StateLimits, func(f func()) { r.wg.Go(f) })
 	})
 }
 

@@ -168,7 +168,9 @@ func (t *keyedTask) align(ctx context.Context, p parcel) (final bool, err error)
 	t.rest = append(next, t.rest...) // what was kept came before what is left
 	t.freezes(c.Checkpoint)
 	frozen := t.state.Freeze()
-	err = t.output.cut(ctx, c, func(p *part) { p.frozen, p.watermark, p.changed = frozen, t.at, t.state.DirtyBytes() })
+	err = t.output.cut(ctx, c, func(p *part) {
+		p.frozen, p.watermark, p.changed, p.expired = frozen, t.at, t.state.DirtyBytes(), t.state.Expired()
+	})
 	return c.Final, err
 }
 

@@ -38,6 +38,7 @@ type part struct {
 	frozen    *state.Frozen    // of a keyed task
 	watermark int64            // of a keyed task, at the barrier
 	changed   int64            // bytes of memory that its changes take
+	expired   func(key, value []byte) bool
 }
 
 // apply runs a step over a batch and takes its refusals to the dead letters, under a stage's name if one is given.

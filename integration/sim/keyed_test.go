@@ -58,6 +58,7 @@ func simulateKeyed(t *testing.T, what func(w *keyedWorld)) {
 		to = from + (to-from+share-1)/share
 	}
 	began := time.Now()
+	bases := 0
 	for seed := from; seed < to; seed++ {
 		failed := !t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			dir := t.TempDir()
@@ -66,11 +67,15 @@ func simulateKeyed(t *testing.T, what func(w *keyedWorld)) {
 				what(w)
 				w.live()
 				w.judge()
+				bases += w.bases()
 			})
 		})
 		if failed {
 			t.Fatalf("repeat with: SIM_SEED=%d go test -tags synctests,invariants -run '%s' ./integration/sim", seed, t.Name())
 		}
+	}
+	if bases == 0 && to-from > 5 {
+		t.Error("no seed ended with a base: restores from one were not tried")
 	}
 	n := float64(to-from) * crashes
 	t.Logf("%d seeds, %.0f crashes and recoveries, %.0f a minute", to-from, n, n/time.Since(began).Minutes())
@@ -217,7 +222,7 @@ func (w *keyedWorld) define(p *process) *pipeline.Definition {
 	must(err)
 	return &pipeline.Definition{
 		Name: "p", ID: "p", Delivery: w.delivery, Digest: "d", Tasks: 1 + w.pick(4), Source: src, Codec: dec, Sink: rows,
-		Steps: []step.Step{pipeline.Keyed(w.step)}, StateMemory: 16 << 20, KeyGroups: 16,
+		Steps: []step.Step{pipeline.Keyed(w.step)}, StateMemory: 16 << 20, KeyGroups: 16, StateLimits: local.Limits{Deltas: 1 + w.pick(8)},
 		EventTime: step.WatermarkOptions{Disorder: time.Millisecond},
 		Store:     dyingStore{w.store, p},
 		Checkpoint: pipeline.CheckpointSettings{
@@ -226,6 +231,26 @@ func (w *keyedWorld) define(p *process) *pipeline.Definition {
 		Restart:    pipeline.RestartSettings{Initial: 10 * time.Millisecond, Max: 200 * time.Millisecond},
 		StallAfter: time.Minute, ShutdownTimeout: time.Hour, DiscoveryInterval: time.Minute,
 	}
+}
+
+// bases is how many bases the newest manifest names.
+func (w *keyedWorld) bases() int {
+	w.t.Helper()
+	entries, err := pipeline.History(context.Background(), &pipeline.Definition{ID: "p", Store: w.store})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := entries[len(entries)-1].Entry.Manifest
+	if m == nil || m.State() == nil {
+		w.t.Fatal("the newest entry names no keyed state")
+	}
+	var kept struct {
+		State local.State `json:"state"`
+	}
+	if err := json.Unmarshal(m.State().Data, &kept); err != nil {
+		w.t.Fatal(err)
+	}
+	return len(kept.State.Bases)
 }
 
 func (w *keyedWorld) judge() {
