@@ -39,6 +39,10 @@ roll = { every_checkpoint = true }
 
 [pipeline.side.checkpoint]
 interval = "100ms"
+
+[pipeline.side.restart]
+backoff_min = "100ms"
+backoff_max = "1s"
 `
 
 // The image from scratch runs as a container beside Kafka: it finds the broker by name, writes as a user without rights, and

@@ -51,6 +51,7 @@ const (
 )
 
 func exchangeUnderPressure(t *testing.T, dir string, source, keyed time.Duration) {
+	t.Helper()
 	net := new(kfake.VirtualNetwork)
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "t"), kfake.ListenFn(net.Listen))
 	if err != nil {
