@@ -17,7 +17,7 @@ BENCHFLAGS ?=
 # The packages whose expected outputs `make golden` rewrites: every one that can, unless given.
 PKG        ?= $$($(SCRIPTS)/packages.sh '"rewrite"|cockroachdb/datadriven')
 
-CHECK_PHASES := fmt-check lint arch generate-clean unit sim-short
+CHECK_PHASES := fmt-check lint arch generate-clean unit examples sim-short
 
 .PHONY: help
 help: ## list the targets
@@ -25,7 +25,7 @@ help: ## list the targets
 
 ##### running it
 
-.PHONY: build container demo bench bench-state
+.PHONY: build container demo demo-wordcount bench bench-state
 build: ## the static binary, in bin/
 	CGO_ENABLED=0 go build -trimpath -tags timetzdata -o bin/ingestd ./cmd/ingestd
 
@@ -36,6 +36,9 @@ container: engine build ## the daemon's image ingestd:dev, from scratch
 
 demo: ## exactly once under SIGKILL, shown in a minute without any server
 	go run ./cmd/ingestd demo
+
+demo-wordcount: ## the same for keyed state: a kill at each step of a checkpoint
+	go run ./cmd/ingestd demo wordcount
 
 bench: engine images ## records/s, CPU and memory against real servers, as a table
 	env $$($(ENGINE) env) go run ./integration/bench $(BENCHFLAGS)
@@ -77,7 +80,7 @@ vuln: ## known vulnerabilities in what is linked (needs the vulnerability databa
 
 ##### the phases of check
 
-.PHONY: engine compiler fmt fmt-check lint arch generate-clean unit sim-short
+.PHONY: engine compiler fmt fmt-check lint arch generate-clean unit examples sim-short
 engine: # a Docker engine that answers
 	@$(ENGINE)
 
@@ -103,6 +106,10 @@ generate-clean: ## generated files are current
 
 unit: ## every test without a server, with the race detector
 	go test -race -tags invariants -timeout 8m ./...
+
+examples: ## the module of examples/customstep: a daemon with one more step is built, tested and run
+	cd examples/customstep && go vet ./... && go test -race -tags invariants -count=1 ./... && CGO_ENABLED=0 go build -trimpath -tags timetzdata -o ../../bin/customstep .
+	bin/customstep validate -c examples/customstep/customstep.toml
 
 sim-short: # a few seeds
 	@$(MAKE) --no-print-directory sim SIMFLAGS=-short

@@ -41,7 +41,7 @@ func (c *Claim) check() error {
 //   - a replaced unit is pending no more;
 //   - the counters balance (I12): as StageCount says, a stage's In is what the stage before handed on, and
 //     DeadLetters is what all stages refused;
-//   - Kept is in order.
+//   - Kept is in order, and so is Pinned, which names none that is not kept.
 func (m *Manifest) Check() error {
 	if err := m.check(); err != nil {
 		return fault.E("checkpoint.Check", fault.Corrupt, err)
@@ -72,7 +72,10 @@ func (m *Manifest) check() error {
 	if err := m.Counters.check(); err != nil {
 		return fmt.Errorf("counters (I12): %w", err)
 	}
-	return checkKept(m.Kept)
+	if err := checkKept(m.Kept); err != nil {
+		return err
+	}
+	return m.checkPinned()
 }
 
 func checkOwner(storeID, pipeline string, lease record.Lease) error {
@@ -326,6 +329,23 @@ func checkKept(kept []Seq) error {
 	for i, seq := range kept {
 		if seq == 0 || i > 0 && kept[i-1] >= seq {
 			return fmt.Errorf("kept[%d]: %d, want sorted, unique and none below 1", i, seq)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) checkPinned() error {
+	for i, p := range m.Pinned {
+		switch {
+		case i > 0 && m.Pinned[i-1].Seq >= p.Seq:
+			return fmt.Errorf("pinned[%d]: %d, want sorted and unique", i, p.Seq)
+		case !slices.Contains(m.Kept, p.Seq):
+			return fmt.Errorf("pinned[%d]: %d is not kept", i, p.Seq)
+		}
+		for j, name := range p.Objects {
+			if j > 0 && p.Objects[j-1] >= name {
+				return fmt.Errorf("pinned[%d]: objects[%d]: %q stands behind %q, want sorted and unique", i, j, name, p.Objects[j-1])
+			}
 		}
 	}
 	return nil

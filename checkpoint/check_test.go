@@ -93,6 +93,10 @@ func TestManifestCheck_findsEveryBrokenRule(t *testing.T) {
 
 		{"kept out of order", func(m *Manifest) { m.Kept = []Seq{9, 7} }, "kept[1]"},
 		{"kept 0", func(m *Manifest) { m.Kept = []Seq{0} }, "kept[0]"},
+		{"pinned and not kept", func(m *Manifest) { m.Pinned = []Pin{{Seq: 8}} }, "pinned[0]: 8 is not kept"},
+		{"pinned out of order", func(m *Manifest) { m.Pinned = []Pin{{Seq: 9}, {Seq: 7}} }, "pinned[1]"},
+		{"pinned twice", func(m *Manifest) { m.Pinned = []Pin{{Seq: 9}, {Seq: 9}} }, "pinned[1]"},
+		{"pinned objects out of order", func(m *Manifest) { m.Pinned = []Pin{{Seq: 9, Objects: []string{"b", "a"}}} }, "pinned[0]: objects[1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := fullManifest()

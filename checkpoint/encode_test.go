@@ -88,11 +88,19 @@ func fullManifest() Entry {
 	}}
 }
 
+// pinnedManifest has a pin.
+func pinnedManifest() Entry {
+	e := fullManifest()
+	e.Manifest.Pinned = []Pin{{Seq: 7, Objects: []string{"state/0/1/d3", "state/0/2/d7"}}, {Seq: 9}}
+	return e
+}
+
 func entries() map[string]Entry {
 	return map[string]Entry{
-		"claim.v1.entry":          claimEntry(),
-		"manifest-first.v1.entry": firstManifest(),
-		"manifest-full.v1.entry":  fullManifest(),
+		"manifest-pinned.v1.entry": pinnedManifest(),
+		"claim.v1.entry":           claimEntry(),
+		"manifest-first.v1.entry":  firstManifest(),
+		"manifest-full.v1.entry":   fullManifest(),
 	}
 }
 

@@ -54,6 +54,25 @@ type Manifest struct {
 	// Kept lists the log numbers of the earlier manifests that are still there, lowest first, so that a later run knows what
 	// it may collect without reading the whole log.
 	Kept []Seq `json:"kept,omitempty"`
+	// Pinned lists those of Kept that stay until a person lets them go, lowest first.
+	Pinned []Pin `json:"pinned,omitempty"`
+}
+
+// Pin keeps an earlier manifest and what it needs, however many came since.
+type Pin struct {
+	Seq Seq `json:"log"` // its number in the log
+	// Objects are those of its keyed state, as [KeyedState] lists them: no run collects them.
+	Objects []string `json:"objects,omitempty"`
+}
+
+// Pin returns the pin of an earlier manifest, nil if it is not pinned.
+func (m *Manifest) Pin(seq Seq) *Pin {
+	for i := range m.Pinned {
+		if m.Pinned[i].Seq == seq {
+			return &m.Pinned[i]
+		}
+	}
+	return nil
 }
 
 // ShardOwned is the status of a shard that the lane reads. Readers refuse every status that they don't know.

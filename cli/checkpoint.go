@@ -21,7 +21,7 @@ import (
 func (a *app) checkpointCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use: "checkpoint", Short: "Look at the checkpoints of a pipeline", Example: "  ingestd checkpoint list orders -c my.toml",
-	}, a.dropCommand(), a.adoptCommand(), &cobra.Command{
+	}, a.dropCommand(), a.adoptCommand(), a.checkpointDiffCommand(), a.pinCommand(), a.unpinCommand(), &cobra.Command{
 		Use: "list PIPELINE", Short: "List the commit log: claims and kept checkpoints, newest first", Args: cobra.ExactArgs(1),
 		Example: "  ingestd checkpoint list orders -c my.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,10 +89,11 @@ func listEntries(out io.Writer, entries []pipeline.Logged) error {
 		_, err := fmt.Fprintln(out, "no checkpoint yet: the pipeline has not run with this store")
 		return err
 	}
+	head, _, _ := newest(entries) //nolint:errcheck // what can't be read is told below
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "LOG\tWHAT\tLEASE\tCHECKPOINT\tTIME\tSPLITS\tPENDING\tDEAD LETTERS\tBY") //nolint:errcheck // Flush tells
 	for _, e := range slices.Backward(entries) {
-		fmt.Fprintln(w, entryLine(e)) //nolint:errcheck // Flush tells
+		fmt.Fprintln(w, entryLine(e, head.Entry.Manifest)) //nolint:errcheck // Flush tells
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -105,7 +106,8 @@ func listEntries(out io.Writer, entries []pipeline.Logged) error {
 	return nil
 }
 
-func entryLine(l pipeline.Logged) string {
+// entryLine is one line of the list. The newest checkpoint, nil without any, says which others are pinned.
+func entryLine(l pipeline.Logged, head *checkpoint.Manifest) string {
 	at := func(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 	if l.Err != nil {
 		return fmt.Sprintf("%d\tunreadable: %v", l.Seq, l.Err)
@@ -122,7 +124,11 @@ func entryLine(l pipeline.Logged) string {
 	if m.Reason != "" {
 		by += ": " + m.Reason
 	}
-	return fmt.Sprintf("%d\tcheckpoint\t%d\t%d\t%s\t%d\t%d\t%d\t%s", l.Seq, m.Lease, m.Checkpoint, at(m.Time), m.SplitCount(), pending,
+	what := "checkpoint"
+	if head != nil && head.Pin(l.Seq) != nil {
+		what = "pinned"
+	}
+	return fmt.Sprintf("%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%s", l.Seq, what, m.Lease, m.Checkpoint, at(m.Time), m.SplitCount(), pending,
 		m.Counters.DeadLetters, by)
 }
 

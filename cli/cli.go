@@ -18,7 +18,7 @@ type app struct {
 	plugins Plugins
 	config  string
 	discard []string // steps whose stored state run gives up
-	began   bool // the command line is right, and its verb began
+	began   bool     // the command line is right, and its verb began
 }
 
 // Process is what a command line gets from the process that it runs in.
@@ -77,7 +77,7 @@ crash nothing is lost and nothing is doubled.`,
 	}
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "ingestd.toml", "the config file")
 	root.AddCommand(a.runCommand(), a.validateCommand(), a.demoCommand(), a.versionCommand(), a.checkpointCommand(), a.offsetsCommand(),
-		a.stateCommand(), a.fsckCommand(), a.referenceCommand())
+		a.savepointCommand(), a.stateCommand(), a.fsckCommand(), a.referenceCommand())
 	return root
 }
 

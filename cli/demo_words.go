@@ -169,20 +169,17 @@ func (d *wordDemo) stream(ctx context.Context) ([]wordTally, error) {
 
 // aims chooses a checkpoint for each step, in the order of the kills. A batch shows all its rows at its end, so the commit is last.
 func (d *wordDemo) aims() []wordAim {
-	var all []wordAim
-	for _, s := range []pipeline.CheckpointStep{
-		pipeline.StepTrigger, pipeline.StepFreeze, pipeline.StepStart, pipeline.StepPrepare, pipeline.StepPublish, pipeline.StepApply,
-		pipeline.StepRestore, pipeline.StepCommit,
-	} {
-		a := wordAim{step: s, nth: 1}
-		switch s {
-		case pipeline.StepTrigger, pipeline.StepFreeze, pipeline.StepPrepare, pipeline.StepPublish, pipeline.StepApply:
-			a.nth += d.random.IntN(3)
-		default: // there is one after each start, or may be
-		}
-		all = append(all, a)
+	later := func() int { return 1 + d.random.IntN(3) }
+	return []wordAim{
+		{pipeline.StepTrigger, later()},
+		{pipeline.StepFreeze, later()},
+		{pipeline.StepStart, 1},
+		{pipeline.StepPrepare, later()},
+		{pipeline.StepPublish, later()},
+		{pipeline.StepApply, later()},
+		{pipeline.StepRestore, 1},
+		{pipeline.StepCommit, 1},
 	}
-	return all
 }
 
 // missed fails when a step was not struck: then the counts don't prove what they should.

@@ -14,14 +14,6 @@ import (
 	"github.com/ingestd/ingestd/pipeline"
 )
 
-// wordSteps are the steps at which the demo kills, in the order of a run.
-func wordSteps() []pipeline.CheckpointStep {
-	return []pipeline.CheckpointStep{
-		pipeline.StepStart, pipeline.StepTrigger, pipeline.StepFreeze, pipeline.StepPrepare, pipeline.StepPublish, pipeline.StepCommit,
-		pipeline.StepApply, pipeline.StepRestore,
-	}
-}
-
 // wordStep is a message of the daemon's log: a step of a checkpoint begins or ends. Of the start and the restore the checkpoint is 0.
 type wordStep struct {
 	Step       pipeline.CheckpointStep `json:"step"`
@@ -95,10 +87,13 @@ func (c *wordChild) watch(f func(s wordStep)) error {
 func (c *wordChild) strike(aim wordAim) (wordBlow, error) {
 	var killed bool
 	var blow wordBlow
-	seen := map[uint64][]pipeline.CheckpointStep{}
+	seen := map[uint64][]pipeline.CheckpointStep{} // by checkpoint; of 0 all, because the start and the restore come before the others
 	begun := map[uint64]bool{}
 	err := c.watch(func(s wordStep) {
-		seen[s.Checkpoint] = append(seen[s.Checkpoint], s.Step)
+		seen[0] = append(seen[0], s.Step)
+		if s.Checkpoint > 0 {
+			seen[s.Checkpoint] = append(seen[s.Checkpoint], s.Step)
+		}
 		if s.Step != aim.step || killed {
 			return
 		}
@@ -116,20 +111,22 @@ func (c *wordChild) strike(aim wordAim) (wordBlow, error) {
 	return blow, err
 }
 
-// within returns the steps in which a checkpoint is after these messages; none when it is between two of them. Commit and apply go
-// on beside each other, behind all others; of the start and the restore each ends when something follows.
+// within returns the steps in which a checkpoint is after these messages, none when it is done: those that have an end which was not
+// told, else the last that began. Commit and apply go on beside each other.
 func within(messages []pipeline.CheckpointStep) []pipeline.CheckpointStep {
-	ends := map[pipeline.CheckpointStep]pipeline.CheckpointStep{
-		pipeline.StepCommit: pipeline.StepCommitted, pipeline.StepApply: pipeline.StepApplied, pipeline.StepRestore: pipeline.StepRestored,
-	}
 	var in []pipeline.CheckpointStep
-	for step, end := range ends {
-		if slices.Contains(messages, step) && !slices.Contains(messages, end) {
-			in = append(in, step)
+	last := messages[len(messages)-1]
+	for _, s := range [][2]pipeline.CheckpointStep{ // with their ends
+		{pipeline.StepApply, pipeline.StepApplied}, {pipeline.StepCommit, pipeline.StepCommitted}, {pipeline.StepRestore, pipeline.StepRestored},
+	} {
+		if slices.Contains(messages, s[0]) && !slices.Contains(messages, s[1]) {
+			in = append(in, s[0])
+		}
+		if last == s[1] {
+			last = ""
 		}
 	}
-	slices.Sort(in)
-	if last := messages[len(messages)-1]; len(in) == 0 && slices.Contains(wordSteps(), last) && ends[last] == "" {
+	if len(in) == 0 && last != "" {
 		return []pipeline.CheckpointStep{last}
 	}
 	return in

@@ -104,17 +104,11 @@ func (s *wordSubject) judge(ctx context.Context, aim wordAim, blow wordBlow) (ui
 	if ok {
 		last = uint64(found.Entry.Manifest.Checkpoint)
 	}
+	before := []pipeline.CheckpointStep{pipeline.StepTrigger, pipeline.StepFreeze, pipeline.StepPrepare}
+	after := []pipeline.CheckpointStep{pipeline.StepCommit, pipeline.StepApply}
 	for _, in := range blow.in {
 		published := last >= blow.checkpoint
-		switch in {
-		case pipeline.StepTrigger, pipeline.StepFreeze, pipeline.StepPrepare:
-			ok = !published
-		case pipeline.StepCommit, pipeline.StepApply:
-			ok = published
-		default:
-			ok = true
-		}
-		if !ok {
+		if published && slices.Contains(before, in) || !published && slices.Contains(after, in) {
 			return last, fmt.Errorf("killed at %s of checkpoint %d, yet the newest manifest is of checkpoint %d; all is kept in %s", aim.step, blow.checkpoint, last, s.dir)
 		}
 	}

@@ -21,24 +21,31 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
+	var from restoring
 	cmd := &cobra.Command{
 		Use: "run", Short: "Run the pipelines of a config", Args: cobra.NoArgs,
 		Long: `Runs every pipeline of the config until it is stopped or its input ends.
 
 SIGTERM or SIGINT stops fetching, takes a final checkpoint, commits it and exits with 0; what is still to be committed after
 shutdown_timeout is named and finished by the next start. A second signal exits at once with 1, which is as safe as a crash.
-Exit codes: docs/exit-codes.md.`,
-		Example: "  ingestd run -c /etc/ingestd/ingestd.toml",
+Exit codes: docs/exit-codes.md.
+
+With --from a pipeline goes on from a savepoint, and then runs as always: say it once, not in a unit file. docs/savepoints.md.`,
+		Example: "  ingestd run -c /etc/ingestd/ingestd.toml\n  ingestd run --from before-upgrade --accept-repeats -c my.toml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.run(cmd.Context(), cmd.ErrOrStderr())
+			return a.run(cmd.Context(), &from, cmd.ErrOrStderr())
 		},
 	}
+	from.flags(cmd)
 	cmd.Flags().StringArrayVar(&a.discard, "discard-state", nil,
 		"give up the stored state of the keyed step with this id (or PIPELINE/ID) with this start; use it once")
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, logTo io.Writer) error {
+func (a *app) run(ctx context.Context, from *restoring, logTo io.Writer) error {
+	if err := from.check(); err != nil {
+		return err
+	}
 	l, err := a.load(logTo)
 	if err != nil {
 		return err
@@ -57,6 +64,9 @@ func (a *app) run(ctx context.Context, logTo io.Writer) error {
 	}()
 	defer l.close()
 	if err := l.open(l.defs...); err != nil {
+		return err
+	}
+	if err := a.restore(ctx, l, from); err != nil {
 		return err
 	}
 	limitRuntime(int64(l.daemon.MemoryLimit))

@@ -22,7 +22,6 @@ import (
 	"github.com/ingestd/ingestd/inspect"
 	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/record"
-	"github.com/ingestd/ingestd/savepoint"
 	"github.com/ingestd/ingestd/state"
 	"github.com/ingestd/ingestd/state/local"
 )
@@ -72,7 +71,7 @@ func (a *app) stateVerb(use, short string, args cobra.PositionalArgs, show func(
 			return s.run(cmd.Context(), func(ctx context.Context) error { return show(s, ctx, args[1:]) })
 		},
 	}
-	cmd.Flags().StringVar(&s.savepoint, "savepoint", "", "look at this savepoint: its name in the store, or the path of a folder or tar file")
+	cmd.Flags().StringVar(&s.savepoint, "savepoint", "", "look at this savepoint: its name in the store, or a path, which has a slash or ends in .tar")
 	if name == "ls" {
 		return cmd
 	}
@@ -173,11 +172,7 @@ func (s *stateLook) find(ctx context.Context, number []string) (v viewed, err er
 		}
 		return s.findSavepoint(ctx, def, v)
 	}
-	entries, err := pipeline.History(ctx, def)
-	if err != nil {
-		return v, err
-	}
-	found, err := entry(entries, number)
+	found, err := lookUp(ctx, def, number)
 	switch {
 	case err != nil:
 		return v, err
@@ -190,31 +185,33 @@ func (s *stateLook) find(ctx context.Context, number []string) (v viewed, err er
 	return v, v.check()
 }
 
-func (s *stateLook) findSavepoint(ctx context.Context, def *pipeline.Definition, v viewed) (viewed, error) {
-	var folder savepoint.Folder = savepoint.Place{Store: def.Store, Pipeline: def.ID, Name: s.savepoint}
-	if savepoint.CheckName(s.savepoint) != nil || isPath(s.savepoint) {
-		outside, err := savepoint.OpenPath(s.savepoint)
-		if err != nil {
-			return v, err
+// lookUp finds an entry of the log, by default the newest checkpoint, also while checkpoints are removed as fast as they are listed.
+func lookUp(ctx context.Context, def *pipeline.Definition, number []string) (found pipeline.Logged, err error) {
+	for range lookAttempts {
+		var entries []pipeline.Logged
+		if entries, err = pipeline.History(ctx, def); err != nil {
+			break
 		}
-		before := v.close
-		v.close = func() {
-			_ = outside.Close() //nolint:errcheck // it was only read
-			before()
+		found, err = entry(entries, number)
+		if err != nil || found.Seq > 0 || len(number) > 0 || len(entries) == 0 {
+			break
 		}
-		folder = outside
 	}
-	sp, err := savepoint.Open(ctx, folder)
+	return found, err
+}
+
+func (s *stateLook) findSavepoint(ctx context.Context, def *pipeline.Definition, v viewed) (viewed, error) {
+	r, err := openSavepoint(ctx, def, s.savepoint)
 	if err != nil {
 		return v, err
 	}
-	v.seq, v.manifest, v.objects = sp.Log, &sp.Manifest, sp
+	before := v.close
+	v.close = func() {
+		_ = r.close() //nolint:errcheck // it was only read
+		before()
+	}
+	v.seq, v.manifest, v.objects = r.Log, &r.Manifest, r
 	return v, v.check()
-}
-
-func isPath(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
 }
 
 func (v *viewed) check() error {
@@ -224,13 +221,13 @@ func (v *viewed) check() error {
 	return nil
 }
 
-// restoreAttempts bounds how often the newest checkpoint is looked for, when what it needs was removed while it was read.
-const restoreAttempts = 5
+// lookAttempts bounds how often the newest checkpoint is looked for, when it or what it needs was removed while it was read.
+const lookAttempts = 10
 
 // open restores the checkpoint that is asked for. Without a number that is the newest, and a newer one when it was collected meanwhile.
 func (s *stateLook) open(ctx context.Context, number []string) (*inspect.State, viewed, error) {
 	var err error
-	for range restoreAttempts {
+	for range lookAttempts {
 		var v viewed
 		if v, err = s.find(ctx, number); err != nil {
 			v.close()
@@ -416,4 +413,3 @@ func (s *stateLook) export(ctx context.Context, number []string) error {
 		})
 	})
 }
-

@@ -51,7 +51,7 @@ func daemonSpec() Spec {
 			},
 			{
 				Name: "listen", Kind: KindString, Default: "127.0.0.1:9464",
-				Doc: "The host:port at which /metrics, /livez and /readyz are served. An empty string serves nothing.",
+				Doc: "The host:port at which /metrics, /livez and /readyz are served, and savepoints are asked for by the command on the same machine. An empty string serves nothing.",
 			},
 			{
 				Name: "log", Kind: KindTable, Doc: "How the daemon logs, to standard error.",

@@ -83,6 +83,7 @@ type checker struct {
 	pipeline string
 	storeID  string
 	entries  []logged
+	gone     checkpoint.Seq // the highest number that was listed and gone then
 	report   *Report
 }
 
@@ -137,12 +138,32 @@ func (c *checker) folder() error {
 	return nil
 }
 
+// settleAttempts bounds how often the log is read again, when checkpoints are removed while they are read.
+const settleAttempts = 10
+
+// readLog reads the log. When a run collects what was listed it reads it again, so that the newest manifest is there.
 func (c *checker) readLog() error {
-	c.entries = nil
+	findings := len(c.report.Findings)
+	for range settleAttempts {
+		c.report.Findings = c.report.Findings[:findings]
+		gone, err := c.readEntries()
+		if err != nil || gone == 0 {
+			return err
+		}
+		if slices.ContainsFunc(c.entries, func(l logged) bool { return l.entry.Claim == nil && l.seq > c.gone }) {
+			return nil // what was collected stood below the newest
+		}
+	}
+	return nil
+}
+
+// readEntries reads what the log lists, and returns how much of it was gone then.
+func (c *checker) readEntries() (gone int, err error) {
+	c.entries, c.gone = nil, 0
 	prefix := checkpoint.LogPrefix(c.pipeline, 0)
 	names, err := c.store.List(c.ctx, prefix, "")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, name := range names {
 		seq, err := checkpoint.ParseEntry(c.pipeline, 0, name)
@@ -152,21 +173,23 @@ func (c *checker) readLog() error {
 		}
 		data, err := c.store.Get(c.ctx, name)
 		if errors.Is(err, checkpoint.ErrNotExist) {
-			continue // collected since
+			gone++
+			c.gone = seq
+			continue
 		}
 		if err != nil {
-			return err
+			return gone, err
 		}
 		l := logged{seq: seq}
 		if l.entry, err = checkpoint.Decode(data); err != nil {
 			l.bad = true
 			if err := c.judge(name, err); err != nil {
-				return err
+				return gone, err
 			}
 		}
 		c.entries = append(c.entries, l)
 	}
-	return nil
+	return gone, nil
 }
 
 // checkLog checks what entries say of each other (I4, I13).
@@ -266,7 +289,9 @@ func (c *checker) checkKept() {
 		}
 	}
 	for _, seq := range newest.Kept {
-		if !there[seq] {
+		if !there[seq] && newest.Pin(seq) != nil {
+			c.find(Missing, checkpoint.EntryName(c.pipeline, 0, seq), "it is not there, and is pinned")
+		} else if !there[seq] {
 			c.find(Note, checkpoint.EntryName(c.pipeline, 0, seq), "the newest checkpoint lists it as kept, and it is not there: it was removed since, or was lost")
 		}
 	}
@@ -280,9 +305,6 @@ func (c *checker) newest() *checkpoint.Manifest {
 	}
 	return nil
 }
-
-// settleAttempts bounds how often the newest manifest is looked for, when segments of the one before are gone.
-const settleAttempts = 5
 
 // checkSegments reads what the newest manifest lists as pending. What is gone was committed, if a newer manifest lists it no more.
 func (c *checker) checkSegments() error {

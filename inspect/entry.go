@@ -32,34 +32,26 @@ type Entry struct {
 	Value     json.RawMessage `json:"value,omitempty"`
 	RawKey    []byte          `json:"raw_key,omitempty"`
 	RawValue  []byte          `json:"raw_value,omitempty"`
+
+	array json.RawMessage // the values of the key
 }
 
-// HasKey reports whether the entry's key is what a person wrote: a value as it is shown, a string also without its quotes; of a key of
-// several columns an array of their values, or an object as it is shown.
-func (e *Entry) HasKey(text string) bool {
-	if len(e.Key) == 0 {
+// wantedKey is a key as a person wrote it: a value as it is shown, a string also without its quotes; of a key of several columns an
+// array of their values, or an object as it is shown.
+type wantedKey struct{ object, array, value, text string }
+
+func newWantedKey(text string) wantedKey {
+	c := compact(text)
+	return wantedKey{object: c, array: c, value: "[" + c + "]", text: "[" + string(codec.AppendJSONString(nil, []byte(text))) + "]"}
+}
+
+// is compares a key with its two forms, as an object or array, and always as an array.
+func (w *wantedKey) is(key, array json.RawMessage) bool {
+	if len(key) == 0 {
 		return false
 	}
-	var values []json.RawMessage
-	if e.Key[0] == '{' {
-		if compact(text) == string(e.Key) {
-			return true
-		}
-		values = membersOf(e.Key)
-	} else if json.Unmarshal(e.Key, &values) != nil {
-		return false
-	}
-	if len(values) == 1 && (compact(text) == string(values[0]) || string(codec.AppendJSONString(nil, []byte(text))) == string(values[0])) {
-		return true
-	}
-	array := []byte{'['}
-	for i, v := range values {
-		if i > 0 {
-			array = append(array, ',')
-		}
-		array = append(array, v...)
-	}
-	return compact(text) == string(append(array, ']'))
+	a := string(array)
+	return w.object == string(key) || w.array == a || w.value == a || w.text == a
 }
 
 // compact is a JSON text without spaces; another text stays as it is.
@@ -88,26 +80,6 @@ func compact(text string) string {
 	return b.String()
 }
 
-// membersOf returns the values of an object in their order.
-func membersOf(object json.RawMessage) []json.RawMessage {
-	dec := json.NewDecoder(strings.NewReader(string(object)))
-	var out []json.RawMessage
-	if _, err := dec.Token(); err != nil {
-		return nil
-	}
-	for dec.More() {
-		if _, err := dec.Token(); err != nil {
-			return nil
-		}
-		var v json.RawMessage
-		if dec.Decode(&v) != nil {
-			return nil
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
 func (s *State) decode(key, value []byte) *Entry {
 	e := &Entry{}
 	p, err := state.SplitKey(key)
@@ -128,7 +100,7 @@ func (s *State) decode(key, value []byte) *Entry {
 		}
 	}
 	if len(p.User) > 0 {
-		if e.Key = slot.keyText(p.User); e.Key == nil {
+		if e.Key, e.array = slot.keyText(p.User); e.Key == nil {
 			e.RawKey = key
 		}
 	}
@@ -189,11 +161,11 @@ func (e *Entry) read(r reader, value []byte) (ok bool) {
 	return ok
 }
 
-// keyText returns a key as JSON, nil if it can't be read.
-func (s *slot) keyText(user []byte) json.RawMessage {
+// keyText returns a key as JSON, nil if it can't be read: as an object if the names of its columns are known, and as an array.
+func (s *slot) keyText(user []byte) (key, array json.RawMessage) {
 	types, err := state.KeyTypes(user)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	cols := make([]record.Column, len(types))
 	pointers := make([]*record.Column, len(types))
@@ -206,10 +178,10 @@ func (s *slot) keyText(user []byte) json.RawMessage {
 		pointers[i] = &cols[i]
 	}
 	if state.ReadKey(user, pointers...) != nil {
-		return nil
+		return nil, nil
 	}
-	if !named {
-		return arrayText(cols)
+	if array = arrayText(cols); !named {
+		return array, array
 	}
 	out := []byte{'{'}
 	for i := range cols {
@@ -219,7 +191,7 @@ func (s *slot) keyText(user []byte) json.RawMessage {
 		out = append(codec.AppendJSONString(out, []byte(s.key[i].Name)), ':')
 		out = codec.AppendJSONValue(out, &cols[i], 0)
 	}
-	return append(out, '}')
+	return append(out, '}'), array
 }
 
 func arrayText(cols []record.Column) json.RawMessage {

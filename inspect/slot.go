@@ -141,17 +141,26 @@ func walkTop(text string, f func(i int)) {
 		case ')':
 			depth--
 		case '"':
-			for i++; i < len(text) && text[i] != '"'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
+			i = quoteEnd(text, i)
 		default:
 			if depth == 0 {
 				f(i)
 			}
 		}
 	}
+}
+
+// quoteEnd returns the place of the quote that ends the one at a place, or the text's end.
+func quoteEnd(text string, at int) int {
+	for i := at + 1; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return len(text)
 }
 
 func (s *State) slot(number uint16) *slot {

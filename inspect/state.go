@@ -73,8 +73,11 @@ func (s *State) Close() error {
 type Filter struct {
 	Step  string
 	State string
-	Key   string       // as [Entry.HasKey] takes it
+	// Key is a key as it is shown; a string also without its quotes, and of several columns also an array of their values.
+	Key   string
 	Group *state.Group // nil: all
+
+	key wantedKey // of Key
 }
 
 // Entries calls f with each entry that the filter wants, in the order of key groups, states and keys, until it returns an error.
@@ -101,7 +104,10 @@ func (s *State) Stored(filter Filter, f func(e *Entry, key, value []byte) error)
 }
 
 func (f *Filter) wants(e *Entry) bool {
-	return (f.Step == "" || f.Step == e.Step) && (f.State == "" || f.State == e.State) && (f.Key == "" || e.HasKey(f.Key))
+	if f.Key != "" && f.key.object == "" {
+		f.key = newWantedKey(f.Key)
+	}
+	return (f.Step == "" || f.Step == e.Step) && (f.State == "" || f.State == e.State) && (f.Key == "" || f.key.is(e.Key, e.array))
 }
 
 // stored is the value of a key, or why there is none.

@@ -99,6 +99,9 @@ func Restore(ctx context.Context, def *Definition, env Env, q RestoreRequest) (R
 	if err := r.checkHead(ctx); err != nil { // before a run that is healthy is fenced
 		return Restored{}, err
 	}
+	if err := q.From.Verify(ctx); err != nil {
+		return Restored{}, err
+	}
 	reason := fmt.Sprintf("restored from savepoint %s, checkpoint %d of pipeline %s", q.Name, r.from.Checkpoint, r.from.Pipeline)
 	seq, err := edit(ctx, def, env, 0, handmade{q.Author, reason, func(lease record.Lease, seq checkpoint.Seq, head checkpoint.Manifest) (checkpoint.Manifest, bool, error) {
 		man, err := r.manifest(ctx, lease, seq, head)
@@ -115,6 +118,7 @@ type restore struct {
 	from    *checkpoint.Manifest
 	storeID string
 	shards  []checkpoint.Shard // with their names here; state as in the savepoint
+	before  map[string]string  // from a split's name here to that in the savepoint
 	kept    keptState
 	repeats []Repeat
 }
@@ -203,14 +207,14 @@ func (r *restore) checkTargets(ctx context.Context, targets []Target) error {
 func (r *restore) renameSplits(ctx context.Context) error {
 	used := make([]bool, len(r.q.Maps))
 	renamed := map[string]string{} // topics only: to the name before
-	r.shards = slices.Clone(r.from.Shards)
+	r.shards, r.before = slices.Clone(r.from.Shards), map[string]string{}
 	for i := range r.shards {
 		sh := &r.shards[i]
 		sh.Splits = slices.Clone(sh.Splits)
 		for j := range sh.Splits {
 			before := sh.Splits[j].Split
 			name, kind := r.rename(before, used)
-			if kind == MapTopic {
+			if r.before[name] = before; kind == MapTopic {
 				renamed[name] = before
 			}
 			if sh.ID == before {
@@ -320,11 +324,11 @@ func (r *restore) findRepeats(seq checkpoint.Seq, head checkpoint.Manifest) {
 	unknown := seq == 0 || r.from.StoreID != r.storeID
 	for i := range r.shards {
 		for _, sp := range r.shards[i].Splits {
-			at, here := now[sp.Split]
+			at := max(now[sp.Split], now[r.before[sp.Split]]) // it may have been read under either name since
 			switch {
 			case unknown && !sp.Finished:
 				r.repeats = append(r.repeats, Repeat{Split: sp.Split, From: sp.Offset, Unknown: true})
-			case here && at > sp.Offset:
+			case at > sp.Offset:
 				r.repeats = append(r.repeats, Repeat{Split: sp.Split, From: sp.Offset, To: at})
 			}
 		}

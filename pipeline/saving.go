@@ -32,16 +32,16 @@ type saved struct {
 const opSaving = "pipeline.Savepoint"
 
 // Savepoint makes a savepoint of the pipeline while it runs: a checkpoint is cut for it, and it is copied when every committable up to
-// it is committed. Until then nothing is collected; the pipeline goes on meanwhile. It waits until ctx ends.
+// it is committed. Until then nothing is collected; the pipeline goes on meanwhile. It waits until ctx ends. When the pipeline has ended
+// the newest checkpoint is copied.
 //
-// Error kinds: fault.Misconfigured when the pipeline does not run any more or the name is taken, fault.Transient when ctx ended or the
-// run did, those of the store.
+// Error kinds: fault.Misconfigured when the name is taken, fault.Transient when ctx ended or the run did, those of [CreateSavepoint].
 func (s *Supervisor) Savepoint(ctx context.Context, q SavepointRequest) (savepoint.Index, error) {
 	if err := savepoint.CheckName(q.Name); err != nil {
 		return savepoint.Index{}, err
 	}
 	if st := s.Status().State; st == Finished || st == Down {
-		return savepoint.Index{}, fault.WithRemedy(opSaving, fault.Misconfigured, fmt.Errorf("the pipeline is %s", st), "stop the daemon, then take the savepoint of the newest checkpoint")
+		return CreateSavepoint(ctx, s.def, s.env, q)
 	}
 	w := &saving{ctx: ctx, ask: q, answered: make(chan saved, 1)}
 	select {
@@ -170,6 +170,6 @@ func (r *run) leaveSaving() {
 		if r.stopped != nil {
 			text += ": " + r.stopped.Text
 		}
-		w.answered <- saved{err: fault.E(opSaving, fault.Transient, errors.New(text))}
+		w.answered <- saved{err: fault.WithRemedy(opSaving, fault.Transient, errors.New(text), "the same command again")}
 	}
 }

@@ -143,14 +143,21 @@ func (w *writing) finish(ctx context.Context) error {
 		return err
 	}
 	name := w.place.full(indexName)
+	sent := false // it may land yet
 	for range attempts {
 		err = w.place.Store.Create(ctx, name, data)
-		if err == nil || errors.Is(err, checkpoint.ErrExists) || fault.KindOf(err) != fault.Unknown || ctx.Err() != nil {
+		if err == nil || errors.Is(err, checkpoint.ErrExists) || fault.KindOf(err) != fault.Unknown {
 			break
 		}
+		sent = true
 	}
-	if !errors.Is(err, checkpoint.ErrExists) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case sent && !errors.Is(err, checkpoint.ErrExists):
+		return fault.E(op, fault.Unknown, err)
+	case !errors.Is(err, checkpoint.ErrExists):
+		return fault.E(op, fault.KindOf(err), err)
 	}
 	got, err := w.place.Store.Get(ctx, name)
 	if err != nil {

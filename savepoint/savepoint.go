@@ -115,7 +115,7 @@ func Open(ctx context.Context, folder Folder) (*Savepoint, error) {
 	if err := checkpoint.DecodeObject(kindIndex, data, &s.Index); err != nil {
 		return nil, fault.E(op, fault.KindOf(err), fmt.Errorf("index: %w", err))
 	}
-	if err := s.Index.check(); err != nil {
+	if err := s.check(); err != nil {
 		return nil, fault.E(op, fault.Corrupt, fmt.Errorf("index: %w", err))
 	}
 	if err := s.readManifest(ctx); err != nil {
@@ -226,14 +226,14 @@ func sum(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// CheckName reports, as fault.Misconfigured, why a savepoint can't have a name: names are 1 to 100 bytes of [a-zA-Z0-9._-] and begin
-// with a letter or digit.
+// CheckName reports, as fault.Misconfigured, why a savepoint can't have a name: names are 1 to 100 bytes of [a-zA-Z0-9._-], begin
+// with a letter or digit, and do not end in .tar, as files do.
 func CheckName(name string) error {
 	const most = 100
 	err := checkpoint.CheckName(name)
-	if err != nil || len(name) > most || strings.Contains(name, "/") || strings.IndexByte("._-", name[0]) >= 0 {
+	if err != nil || len(name) > most || strings.Contains(name, "/") || strings.IndexByte("._-", name[0]) >= 0 || strings.HasSuffix(name, ".tar") {
 		return fault.E("savepoint.CheckName", fault.Misconfigured,
-			fmt.Errorf("%q can't be a savepoint's name: want 1 to %d of [a-zA-Z0-9._-], a letter or digit first", name, most))
+			fmt.Errorf("%q can't be a savepoint's name: want 1 to %d of [a-zA-Z0-9._-], a letter or digit first, and no .tar at the end", name, most))
 	}
 	return nil
 }

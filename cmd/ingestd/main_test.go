@@ -230,11 +230,17 @@ type daemon struct {
 // start starts the daemon with a config of this home.
 func (h home) start(configFile string, env ...string) *daemon {
 	h.t.Helper()
+	return h.launch(env, "run", "-c", configFile)
+}
+
+// launch starts this binary with a command line.
+func (h home) launch(env []string, args ...string) *daemon {
+	h.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	d := &daemon{t: h.t, cmd: exec.Command(self, "run", "-c", configFile), out: &output{}, exited: make(chan struct{})}
+	d := &daemon{t: h.t, cmd: exec.Command(self, args...), out: &output{}, exited: make(chan struct{})}
 	d.cmd.Env = append(append(os.Environ(), asDaemon+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
 	if err := d.cmd.Start(); err != nil {

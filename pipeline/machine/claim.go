@@ -200,5 +200,6 @@ func (m *Machine) onEdited(ev Edited) {
 	man.StoreID, man.Pipeline, man.Lane, man.Lease = m.cfg.StoreID, m.cfg.Pipeline, m.cfg.Lane, m.lease
 	m.last++
 	man.Checkpoint, man.Time, man.Kept = m.last, m.now, append([]checkpoint.Seq(nil), m.kept...)
+	man.Pinned = m.pinned(&man)
 	m.freeze(man)
 }

@@ -137,7 +137,18 @@ func (k key) manifest(m *checkpoint.Manifest) key {
 	for _, r := range m.Replaced {
 		k = k.str(r.Sink).num(uint64(r.Lease), uint64(r.Checkpoint), uint64(r.Unit), uint64(r.By)).rows(r.Rows)
 	}
-	return k.stages(m.Counters.Stages).num(uint64(m.Counters.DeadLetters)).stages(m.Counters.Earlier).seqs(m.Kept)
+	return k.stages(m.Counters.Stages).num(uint64(m.Counters.DeadLetters)).stages(m.Counters.Earlier).seqs(m.Kept).pins(m.Pinned)
+}
+
+func (k key) pins(pins []checkpoint.Pin) key {
+	k = k.num(uint64(len(pins)))
+	for _, p := range pins {
+		k = k.num(uint64(p.Seq), uint64(len(p.Objects)))
+		for _, name := range p.Objects {
+			k = k.str(name)
+		}
+	}
+	return k
 }
 
 func (k key) keyed(s *checkpoint.KeyedState) key {
@@ -226,7 +237,8 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{sink.Committable{}, 8},
 		{source.Split{}, 3},
 		{source.Position{}, 4},
-		{checkpoint.Manifest{}, 14},
+		{checkpoint.Manifest{}, 15},
+		{checkpoint.Pin{}, 2},
 		{checkpoint.SinkState{}, 5},
 		{checkpoint.Replaced{}, 6},
 		{checkpoint.Counters{}, 3},

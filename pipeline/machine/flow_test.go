@@ -37,6 +37,7 @@ type flow struct {
 	hold    func(Effect) bool
 	keyed   func() *checkpoint.KeyedState // after each checkpoint; nil: there is none
 	before  func(Event)                   // looks at each event before it is sent
+	edit    func(*checkpoint.Manifest)    // of a change by hand
 }
 
 func newFlow(t *testing.T, cfg Config) *flow {
@@ -149,6 +150,9 @@ func (f *flow) do(e Effect) []Event {
 	case Edit:
 		man := e.Head
 		man.Author, man.Reason = "me", "test"
+		if f.edit != nil {
+			f.edit(&man)
+		}
 		return []Event{Edited{OK: true, Manifest: man}}
 	case Stop:
 		f.stop = &e

@@ -24,7 +24,7 @@ func (m *Machine) decide(c *cut) {
 	man := checkpoint.Manifest{
 		StoreID: m.cfg.StoreID, Pipeline: m.cfg.Pipeline, Lane: m.cfg.Lane, Lease: m.lease, Checkpoint: c.cut.Checkpoint,
 		ConfigDigest: m.cfg.Digest, Time: c.cut.Time, Shards: m.shards(c), Counters: m.count(c),
-		Kept: append([]checkpoint.Seq(nil), m.kept...),
+		Kept: append([]checkpoint.Seq(nil), m.kept...), Pinned: m.pinned(m.head),
 	}
 	for i := range m.sinks {
 		man.Sinks = append(man.Sinks, m.entryOf(c, i))
@@ -259,8 +259,9 @@ func (m *Machine) enqueue(c *cut, i int) {
 // collect names what the newest manifest, which is published, makes superfluous. Never the newest manifest, never a claim (I9).
 func (m *Machine) collect() {
 	var gone Collect
-	if n := len(m.kept) - max(1, m.cfg.Keep); n > 0 {
-		gone.Manifests = append(gone.Manifests, m.kept[:n]...)
+	free := slices.DeleteFunc(append([]checkpoint.Seq(nil), m.kept...), func(s checkpoint.Seq) bool { return m.head.Pin(s) != nil })
+	if n := len(free) - max(1, m.cfg.Keep); n > 0 {
+		gone.Manifests = append(gone.Manifests, free[:n]...)
 	}
 	listed := m.listedSegments()
 	var left []string
@@ -311,13 +312,32 @@ type stateObject struct {
 func (m *Machine) unneededState(gone []checkpoint.Seq) []string {
 	var names []string
 	m.stateGone = slices.DeleteFunc(m.stateGone, func(o stateObject) bool {
-		unneeded := o.last != m.headSeq && (slices.Contains(gone, o.last) || !slices.Contains(m.kept, o.last))
+		unneeded := o.last != m.headSeq && (slices.Contains(gone, o.last) || !slices.Contains(m.kept, o.last)) && !m.pins(o.name)
 		if unneeded {
 			names = append(names, o.name)
 		}
 		return unneeded
 	})
 	return names
+}
+
+// pins tells whether a pinned manifest needs an object of keyed state.
+func (m *Machine) pins(name string) bool {
+	return slices.ContainsFunc(m.head.Pinned, func(p checkpoint.Pin) bool {
+		_, named := slices.BinarySearch(p.Objects, name)
+		return named
+	})
+}
+
+// pinned returns the pins of a manifest, without those of manifests that are not there.
+func (m *Machine) pinned(man *checkpoint.Manifest) []checkpoint.Pin {
+	var pins []checkpoint.Pin
+	for _, p := range man.Pinned {
+		if slices.Contains(m.kept, p.Seq) {
+			pins = append(pins, p)
+		}
+	}
+	return pins
 }
 
 func (m *Machine) listedSegments() []string {

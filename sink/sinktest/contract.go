@@ -79,7 +79,7 @@ func contractCases() []Case {
 			Rule: "A sink that takes dead letters takes batches of the dead-letter schema under the same contract.",
 		},
 	}
-	return append(cases, refusalCases()...)
+	return append(append(cases, refusalCases()...), rollCases()...)
 }
 
 func refusalCases() []Case {

@@ -19,6 +19,7 @@ type run struct {
 	commits sink.Committer
 	writers []sink.Writer
 	next    int64             // the next record to write
+	roll    bool              // cuts ask sinks to hold nothing back
 	unsent  int64             // rows since the last cut
 	number  record.Checkpoint // the last that was cut; another lease may use the same number again
 	pending []sink.Committable
@@ -194,7 +195,7 @@ func (r *run) barrier(final bool) (barrier, error) {
 	w := r.w
 	r.number++
 	w.clock += 1000
-	b := barrier{cut: sink.Cut{Lease: r.lease, Checkpoint: r.number, Time: w.clock, Final: final}, position: r.next}
+	b := barrier{cut: sink.Cut{Lease: r.lease, Checkpoint: r.number, Time: w.clock, Final: final, Roll: r.roll}, position: r.next}
 	for task, wr := range r.writers {
 		if wr == nil {
 			continue
