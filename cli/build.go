@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -85,7 +87,7 @@ func (a *app) load(logTo io.Writer) (*loaded, error) {
 func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 	env := Env{Log: l.log.With(slog.String("pipeline", p.Name)), Pipeline: p.ID, DataDir: l.daemon.DataDir}
 	d := &pipeline.Definition{
-		Name: p.Name, ID: p.ID, Delivery: p.Delivery, Digest: l.file.PipelineDigest(p.Name), Tasks: p.Tasks,
+		Name: p.Name, ID: p.ID, Delivery: p.Delivery, Tasks: p.Tasks,
 		Checkpoint: pipeline.CheckpointSettings{
 			Interval: p.Checkpoint.Interval, Bytes: int64(p.Checkpoint.Bytes), Keep: p.Checkpoint.Keep,
 			MaxPending: p.Checkpoint.MaxPending, Timeout: p.Checkpoint.Timeout,
@@ -104,7 +106,8 @@ func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 	d.Sink, ok[2] = find(a.plugins.Sinks, p.Sink, env)
 	l.stores[p.Name], ok[3] = find(a.plugins.Stores, p.Checkpoint.Store, env)
 	d.DeadLetter, ok[4] = a.deadLetter(p, d, env)
-	d.Steps, ok[5] = a.steps(p, env)
+	d.Steps, ok[5] = a.steps(p, d, env)
+	d.Digest = l.file.PipelineDigest(p.Name) // complete now: sections within steps are read
 	d.DiscoveryInterval = discoveryDefault
 	if r, is := d.Source.(source.Rediscoverer); is {
 		d.DiscoveryInterval = r.DiscoveryInterval()
@@ -146,13 +149,13 @@ func (a *app) deadLetter(p config.Pipeline, d *pipeline.Definition, env Env) (si
 	return s, ok
 }
 
-func (a *app) steps(p config.Pipeline, env Env) ([]step.Step, bool) {
+func (a *app) steps(p config.Pipeline, d *pipeline.Definition, env Env) ([]step.Step, bool) {
 	var out []step.Step
 	good := true
 	seen := map[string]bool{}
 	for i, s := range p.Steps {
 		env.Place = i + 1
-		made, ok := a.step(s, env)
+		made, ok := a.step(s, d, env)
 		if !ok {
 			good = false
 			continue
@@ -167,15 +170,57 @@ func (a *app) steps(p config.Pipeline, env Env) ([]step.Step, bool) {
 	return out, good
 }
 
-// step makes one step, keyed or not.
-func (a *app) step(s *config.Section, env Env) (step.Step, bool) {
+// step makes one step, keyed or not, and the input of its table if it has one.
+func (a *app) step(s *config.Section, d *pipeline.Definition, env Env) (step.Step, bool) {
 	for _, p := range a.plugins.Keyed {
-		if p.Spec.Type == s.Type() {
-			made, ok := p.Make(s, env)
-			return pipeline.Keyed(made), ok
+		if p.Spec.Type != s.Type() {
+			continue
 		}
+		made, ok := p.Make(s, env)
+		if e, is := made.(*step.Enrich); ok && is {
+			ok = a.table(s, e, d, env)
+		}
+		return pipeline.Keyed(made), ok
 	}
 	return find(a.plugins.Steps, s, env)
+}
+
+// table makes the plugins that the table of an enrich step comes from.
+func (a *app) table(s *config.Section, e *step.Enrich, d *pipeline.Definition, env Env) bool {
+	if e.Input == nil {
+		return true // a plugin of somebody else gives the step its table
+	}
+	t := pipeline.Table{Step: e.ID}
+	var ok [3]bool
+	t.Source, ok[0] = nested(a.plugins.Sources, e.Input.Source, "source", env)
+	t.Codec, ok[1] = nested(a.plugins.Codecs, e.Input.Decode, "decoder", env)
+	if ok[2] = true; e.Input.KeyDecode != nil {
+		t.KeyCodec, ok[2] = nested(a.plugins.Codecs, e.Input.KeyDecode, "decoder", env)
+	}
+	if ok != [3]bool{true, true, true} {
+		return false
+	}
+	var err error
+	if e.Table, err = t.Codec.Schema(nil); err != nil {
+		s.Errorf("table.decode", "%s", err)
+		return false
+	}
+	d.Tables = append(d.Tables, t)
+	return true
+}
+
+// nested returns the plugin for a section within a section, which nobody has checked.
+func nested[T any](plugins []Plugin[T], s *config.Section, what string, env Env) (T, bool) {
+	var types []string
+	for _, p := range plugins {
+		if p.Spec.Type == s.Type() {
+			return p.Make(s, env)
+		}
+		types = append(types, strconv.Quote(p.Spec.Type))
+	}
+	s.Errorf("type", "unknown %s %q; there are %s", what, s.Type(), strings.Join(types, ", "))
+	var none T
+	return none, false
 }
 
 // newLog returns the daemon's logger: text on a terminal, JSON otherwise.

@@ -21,7 +21,7 @@ import (
 func (a *app) checkpointCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use: "checkpoint", Short: "Look at the checkpoints of a pipeline", Example: "  ingestd checkpoint list orders -c my.toml",
-	}, a.dropCommand(), a.adoptCommand(), a.checkpointDiffCommand(), a.pinCommand(), a.unpinCommand(), &cobra.Command{
+	}, a.takeCommand(), a.dropCommand(), a.adoptCommand(), a.checkpointDiffCommand(), a.pinCommand(), a.unpinCommand(), &cobra.Command{
 		Use: "list PIPELINE", Short: "List the commit log: claims and kept checkpoints, newest first", Args: cobra.ExactArgs(1),
 		Example: "  ingestd checkpoint list orders -c my.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -27,7 +27,7 @@ func (d *daemon) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// serve answers /metrics, /livez, /readyz and requests for savepoints until ctx ends.
+// serve answers /metrics, /livez, /readyz and requests by hand until ctx ends.
 func (d *daemon) serve(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", d.metrics.Handler())
@@ -36,6 +36,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) {
 	})
 	mux.HandleFunc("GET /readyz", d.readyz)
 	mux.HandleFunc("POST "+savepointPath, d.savepoints)
+	mux.HandleFunc("POST "+controlPath, d.control)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) //nolint:errcheck // the process ends
 	defer stop()

@@ -156,7 +156,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	notify("STOPPING=1")
 	for _, def := range d.loaded.defs {
-		if err := def.Source.Close(); err != nil {
+		if err := def.CloseSources(); err != nil {
 			d.loaded.log.Warn("close source", slog.String("pipeline", def.Name), slog.String("error", err.Error()))
 		}
 	}

@@ -64,7 +64,7 @@ func (c *checking) form(k *Key, path string) {
 	if k.Name == "" || strings.Trim(k.Name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || k.Name[0] < 'a' {
 		c.add(path, "the name is not in lower snake case")
 	}
-	if k.Kind < KindString || k.Kind > KindTableMap {
+	if k.Kind < KindString || k.Kind > KindSection {
 		c.add(path, "the kind %d is unknown", k.Kind)
 	}
 	if k.Doc == "" {
@@ -124,7 +124,7 @@ func (*checking) bound(k *Key, text string) error {
 	case KindIntMap:
 		length.Kind = KindInt
 	case KindInt, KindFloat, KindDuration, KindBytes, KindTime:
-	case KindBool, KindEnum, KindTable, KindTables, KindTableMap:
+	case KindBool, KindEnum, KindTable, KindTables, KindTableMap, KindSection:
 		return fmt.Errorf("the kind %s has no limits", k.Kind)
 	}
 	return accepts(&length, text)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -84,6 +85,8 @@ func (d *decoding) value(n *node, path string, k *Key, into target) {
 		d.scalarMap(n, path, k, into)
 	case KindTableMap:
 		d.tableMap(n, path, k, into)
+	case KindSection:
+		d.section(n, path, k, into)
 	case KindString, KindInt, KindFloat, KindBool, KindDuration, KindBytes, KindTime, KindSecret, KindEnum:
 		value, err := d.file.scalar(k, n)
 		if err != nil {
@@ -180,6 +183,17 @@ func (d *decoding) scalarMap(n *node, path string, k *Key, into target) {
 	into.storeMap(entries)
 }
 
+// section takes a plugin's table as it is; whoever knows the plugin checks the rest.
+func (d *decoding) section(n *node, path string, k *Key, into target) {
+	if !d.form(n, path, k, formTable) {
+		return
+	}
+	d.key(n, join(path, typeKey), &Key{Name: typeKey, Kind: KindString, Required: true}, target{})
+	if into.value.IsValid() {
+		into.value.Set(reflect.ValueOf(&Section{file: d.file, node: n, path: path, typ: n.get(typeKey).textOr(""), also: []string{typeKey}}))
+	}
+}
+
 // entry is one key of a free table, already read.
 type entry struct {
 	key   string
@@ -243,7 +257,7 @@ func (k *Key) bare() bool {
 	switch k.Kind {
 	case KindString, KindDuration, KindBytes, KindTime, KindSecret, KindEnum:
 		return true
-	case KindStrings, KindInt, KindFloat, KindBool, KindTable, KindTables, KindStringMap, KindIntMap, KindTableMap:
+	case KindStrings, KindInt, KindFloat, KindBool, KindTable, KindTables, KindStringMap, KindIntMap, KindTableMap, KindSection:
 	}
 	return false
 }

@@ -192,7 +192,7 @@ func (k *Key) shownValue() string {
 		}
 	case KindStringMap, KindIntMap:
 		return "{}"
-	case KindString, KindTable, KindTables, KindTableMap:
+	case KindString, KindTable, KindTables, KindTableMap, KindSection:
 	}
 	return ""
 }
@@ -215,7 +215,7 @@ func (k *Key) limits() string {
 	case KindStrings:
 		return strings.TrimSpace(k.bounds("", " element"))
 	case KindInt, KindFloat, KindBool, KindDuration, KindBytes, KindTime, KindTable, KindTables, KindStringMap, KindIntMap,
-		KindTableMap:
+		KindTableMap, KindSection:
 	}
 	return strings.TrimSpace(k.bounds("", ""))
 }

@@ -40,6 +40,8 @@ func (k *Key) fits(t reflect.Type) string {
 		good = t == reflect.TypeFor[map[string]int64]()
 	case KindTableMap:
 		good = holdsNamedRows(t)
+	case KindSection:
+		good = t == reflect.TypeFor[Section]()
 	}
 	if good {
 		return ""

@@ -102,6 +102,8 @@ func (k *Key) expected() string {
 		return "a table of integers"
 	case KindTableMap:
 		return "a table of tables"
+	case KindSection:
+		return "a table with the key type"
 	}
 	return k.Kind.String()
 }

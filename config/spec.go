@@ -38,6 +38,9 @@ const (
 	// KindTableMap is a table of free keys and tables with the keys of Key.Table; the field is a map from string to a
 	// struct or, in file order, a slice of structs with a string field tagged `config:",key"`.
 	KindTableMap
+	// KindSection is the table of a plugin within another's, with the key `type` that names it; the field is a *Section, which
+	// is checked when it is decoded with that plugin's spec.
+	KindSection
 )
 
 // String names the kind as the reference table does.
@@ -73,6 +76,8 @@ func (k Kind) String() string {
 		return "table of integers"
 	case KindTableMap:
 		return "table of tables"
+	case KindSection:
+		return "section"
 	}
 	return "no kind"
 }

@@ -64,7 +64,7 @@ func (k *Key) takes(found form) bool {
 		return found == formTime || found == formString
 	case KindString, KindStrings, KindDuration, KindBytes, KindSecret, KindEnum, KindStringMap:
 		return found == formString
-	case KindTable, KindTables, KindTableMap:
+	case KindTable, KindTables, KindTableMap, KindSection:
 	}
 	return false
 }
@@ -102,7 +102,8 @@ func (k *Key) parseText(text string) (any, *Error) {
 			return nil, &Error{Message: "found " + shorten(quote(text)), Expected: k.expected(), Hint: guess(text, k.Enum)}
 		}
 		value = text
-	case KindString, KindStrings, KindInt, KindFloat, KindBool, KindTable, KindTables, KindStringMap, KindIntMap, KindTableMap:
+	case KindString, KindStrings, KindInt, KindFloat, KindBool, KindTable, KindTables, KindStringMap, KindIntMap, KindTableMap,
+		KindSection:
 		value = text
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ type Definition struct {
 	Source source.Source
 	Codec  codec.Factory
 	Steps  []step.Step // keyed ones by [Keyed]
+	Tables []Table     // one for each enrich step
 	// EventTime is how keyed steps that work by event time are told how far it has come.
 	EventTime step.WatermarkOptions
 	// DiscardState names steps whose stored state is given up: the supervisor passes it on once, with the first state that is
@@ -104,6 +105,11 @@ func (d *Definition) minimumBytes() int64 {
 	n := int64(d.parts()) * 2 * taskBytesMin // what waits on the edges to the keyed tasks is the memory of fetches
 	if s, ok := d.Source.(source.Sizer); ok {
 		n = max(n, s.AcquireMax())
+	}
+	for i := range d.Tables {
+		if s, ok := d.Tables[i].Source.(source.Sizer); ok {
+			n = max(n, s.AcquireMax())
+		}
 	}
 	return n
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/ingestd/ingestd/checkpoint"
@@ -77,7 +78,7 @@ func (r *run) whenRunning(f func()) {
 func (r *run) barrier(c sink.Cut) {
 	trace(r.env.Log, StepTrigger, c.Checkpoint)
 	r.bytes.Store(0)
-	for _, t := range r.tasks {
+	for _, t := range slices.Concat(r.tasks, r.tables) {
 		r.owe(c.Checkpoint, t.number)
 		t.send(r.ctx, control{barrier: &c})
 	}
@@ -318,7 +319,7 @@ func (r *run) prepareLetters(ctx context.Context, cut sink.Cut, batch *record.Ba
 }
 
 func (r *run) discover(e machine.Discover) {
-	found, err := r.def.Source.Discover(r.ctx, e.Known)
+	found, err := r.def.discover(r.ctx, e.Known)
 	if err == nil {
 		r.send(machine.Discovered{OK: true, Splits: found})
 		return
@@ -337,7 +338,7 @@ func (r *run) mirror(positions []source.Position) {
 	r.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, mirrorTimeout)
 		defer cancel()
-		if err := r.def.Source.Committed(ctx, positions); err != nil {
+		if err := r.def.committed(ctx, positions); err != nil {
 			r.env.Metrics.MirrorFailed()
 			r.env.Log.Debug("mirror of positions", slog.String("error", err.Error()))
 		}
@@ -389,9 +390,14 @@ func backoff(first, most time.Duration, attempt int, random func([]byte)) time.D
 
 // addSplits gives each new split to the task with the fewest.
 func (r *run) addSplits(splits []source.Split) {
-	for t, add := range r.share(splits) {
+	for t, add := range r.share(splitsOf(nil, splits)) {
 		delete(r.drained, t)
 		r.tasks[t].send(r.ctx, control{add: add})
+	}
+	for k := range r.tables {
+		if add := splitsOf(&r.def.Tables[k], splits); len(add) > 0 {
+			r.tables[k].send(r.ctx, control{add: add})
+		}
 	}
 }
 

@@ -27,6 +27,8 @@ type parcel struct {
 type shipment struct {
 	batch *record.Batch
 	keys  state.Keys
+	table string // the step whose table these rows are of; "": rows of the source
+	gone  []bool // of a table: by row, whether it takes its key out
 	fetch *fetchHold
 	home  chan *shipment
 }
@@ -35,6 +37,7 @@ type shipment struct {
 func (s *shipment) done() {
 	s.batch.Reset()
 	s.keys.Reset()
+	s.gone = s.gone[:0]
 	s.fetch.drop()
 	s.fetch = nil
 	select {
@@ -96,6 +99,8 @@ type router struct {
 	from   int
 	key    []int // columns
 	groups int
+	table  string // see shipment
+	gone   []bool // of the rows that are routed next; nil: none is
 	free   chan *shipment
 	open   []*shipment // by keyed task: what is being filled
 	hold   *fetchHold  // of the fetch under way
@@ -139,6 +144,9 @@ func (r *router) route(ctx context.Context, b *record.Batch, watermark int64) er
 		s := r.shipment(owner(group, len(r.open)), b)
 		appendRow(s.batch, b, row)
 		s.keys.Append(key, group)
+		if r.gone != nil {
+			s.gone = append(s.gone, r.gone[row])
+		}
 	}
 	for to, s := range r.open {
 		if s == nil && watermark == r.told {
@@ -162,7 +170,7 @@ func (r *router) shipment(to int, like *record.Batch) *shipment {
 	select {
 	case s = <-r.free:
 	default:
-		s = &shipment{batch: record.NewBatch(like.Schema), home: r.free}
+		s = &shipment{batch: record.NewBatch(like.Schema), table: r.table, home: r.free}
 	}
 	s.batch.Reshape(like.Schema)
 	s.batch.Meta.Split, s.batch.Meta.Topic, s.batch.Meta.Partition = like.Meta.Split, like.Meta.Topic, like.Meta.Partition

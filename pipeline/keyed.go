@@ -49,10 +49,10 @@ func (d *Definition) firstKeyed() int {
 // hasState reports whether the pipeline has keyed steps.
 func (d *Definition) hasState() bool { return d.firstKeyed() < len(d.Steps) }
 
-// parts is how many tasks give a part to each checkpoint: the source tasks, and as many keyed tasks behind them.
+// parts is how many tasks give a part to each checkpoint: the source tasks, as many keyed tasks behind them, and those of tables.
 func (d *Definition) parts() int {
 	if d.hasState() {
-		return 2 * d.Tasks
+		return d.tableTask(len(d.Tables))
 	}
 	return d.Tasks
 }
@@ -132,6 +132,9 @@ func (k *keyedPlan) equip(t *keyedTask, def *Definition) error {
 				return fmt.Errorf("step %q: %w", g.name, err)
 			}
 			schema, g.apply = out, apply
+		}
+		if op, ok := g.op.(step.TableOperator); ok {
+			t.tables[g.name] = op
 		}
 		t.stages = append(t.stages, g)
 	}

@@ -31,7 +31,7 @@ func (r *run) openState(from *checkpoint.KeyedState, lease record.Lease) error {
 	if r.keeper == nil {
 		return nil
 	}
-	r.exchange = newExchange(r.def.Tasks, r.def.Tasks)
+	r.exchange = newExchange(r.def.edges(), r.def.Tasks)
 	done := make(chan error, 1)
 	r.kept.do(r.ctx, func(ctx context.Context) { done <- r.restoreState(ctx, from, lease) })
 	select {
@@ -102,14 +102,15 @@ func (r *run) connect(t *task) {
 
 // openKeyed opens a keyed task.
 func (r *run) openKeyed(n int) (*keyedTask, error) {
-	tasks := r.def.Tasks
+	tasks, edges := r.def.Tasks, r.def.edges()
 	t := &keyedTask{
 		output: r.newOutput(tasks + n), index: n, x: r.exchange, groups: r.groups, first: stepsAt + r.def.firstKeyed(),
-		applied: make(chan *state.Frozen, appliedQueue), marks: make([]int64, tasks), over: make([]bool, tasks), aligned: make([]bool, tasks),
-		held: make([][]parcel, tasks), at: r.keeper.watermark,
+		applied: make(chan *state.Frozen, appliedQueue), marks: make([]int64, edges), over: make([]bool, edges), aligned: make([]bool, edges),
+		at: r.keeper.watermark, tables: map[string]step.TableOperator{},
 	}
 	for i := range t.marks {
 		t.marks[i] = state.NoTime
+		t.over[i] = i >= tasks // no event time comes of a table, and no end is waited for
 	}
 	t.full = func(full bool) {
 		if full {

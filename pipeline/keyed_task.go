@@ -21,7 +21,8 @@ type keyedTask struct {
 	x      *exchange
 	state  *state.Task
 	stages []keyedStage
-	first  int // place of the first stage in the accounts
+	tables map[string]step.TableOperator // by the name of their step
+	first  int                           // place of the first stage in the accounts
 	groups int
 
 	applied chan *state.Frozen // layers that the local database shows, in order
@@ -29,13 +30,13 @@ type keyedTask struct {
 	ended   func()             // told once the input of all source tasks is over
 	freezes func(record.Checkpoint)
 
-	marks    []int64    // watermark of each edge
-	over     []bool     // edges that have ended
-	at       int64      // the watermark of all
-	cut      *sink.Cut  // the barrier that is being aligned
-	aligned  []bool     // edges on which it has come
-	held     [][]parcel // what came behind it
-	finished bool       // End was called
+	marks    []int64   // watermark of each edge
+	over     []bool    // edges that have ended, or that only bring rows of tables
+	at       int64     // the watermark of all
+	cut      *sink.Cut // the barrier that is being aligned
+	aligned  []bool    // edges on which it has come
+	held     []parcel  // what came behind it, in the order of arrival: rows of a table stay before what is to find them
+	finished bool      // End was called
 	isFull   bool
 	rest     []parcel // to be taken before anything else
 }
@@ -121,7 +122,7 @@ func (t *keyedTask) takeRest() (parcel, bool) {
 // receive takes one parcel, or keeps it when its edge has passed the barrier that others have not.
 func (t *keyedTask) receive(ctx context.Context, p parcel) (final bool, err error) {
 	if t.cut != nil && t.aligned[p.from] {
-		t.held[p.from] = append(t.held[p.from], p)
+		t.held = append(t.held, p)
 		return false, nil
 	}
 	defer t.x.credit(t.index, p.from)
@@ -160,12 +161,8 @@ func (t *keyedTask) align(ctx context.Context, p parcel) (final bool, err error)
 	c := *t.cut
 	t.cut = nil
 	clear(t.aligned)
-	var next []parcel
-	for from, held := range t.held {
-		next = append(next, held...)
-		t.held[from] = nil
-	}
-	t.rest = append(next, t.rest...) // what was kept came before what is left
+	t.rest = append(t.held, t.rest...) // what was kept came before what is left
+	t.held = nil
 	t.freezes(c.Checkpoint)
 	frozen := t.state.Freeze()
 	err = t.output.cut(ctx, c, func(p *part) {
@@ -187,8 +184,13 @@ func (t *keyedTask) tellFull() {
 	}
 }
 
-// rows takes a shipment all the way to the writers.
+// rows takes a shipment all the way to the writers, or into the table that it is of.
 func (t *keyedTask) rows(ctx context.Context, s *shipment) error {
+	if s.table != "" {
+		t.tables[s.table].Update(s.batch, &s.keys, func(row int) bool { return s.gone[row] })
+		t.tellFull()
+		return nil
+	}
 	t.meter.begin(t.name, "hands rows to the sinks")
 	defer t.meter.end(t.name)
 	t.letters.Reset()

@@ -59,13 +59,21 @@ func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 			out.Err = err
 		}
 	}
-	if c, ok := def.Source.(source.Checker); ok {
+	check := func(what string, s source.Source) {
+		c, ok := s.(source.Checker)
+		if !ok {
+			return
+		}
 		for _, f := range c.Check(ctx) {
-			out.Findings = append(out.Findings, Found{"source", sourceLevel(f.Level), f.Text, f.Remedy})
+			out.Findings = append(out.Findings, Found{what, sourceLevel(f.Level), f.Text, f.Remedy})
 			if f.Level == source.Blocks {
-				fail(fault.WithRemedy("", fault.Misconfigured, fmt.Errorf("source: %s", f.Text), f.Remedy))
+				fail(fault.WithRemedy("", fault.Misconfigured, fmt.Errorf("%s: %s", what, f.Text), f.Remedy))
 			}
 		}
+	}
+	check("source", def.Source)
+	for i := range def.Tables {
+		check(fmt.Sprintf("table of step %q", def.Tables[i].Step), def.Tables[i].Source)
 	}
 	names, err := def.Store.List(ctx, checkpoint.LogPrefix(def.ID, 0), "")
 	if err != nil {

@@ -133,6 +133,7 @@ func (r *run) noteAssembled(ev machine.AssembleDone, effects []machine.Effect) {
 	if c := r.phases.cut(ev.Checkpoint); c != nil {
 		r.env.Metrics.Checkpoint("empty")
 		c.empty = true
+		r.nothingNew(ev.Checkpoint)
 		r.advance()
 	}
 }

@@ -81,6 +81,9 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 			return &StepError{i, s.Name(), err}
 		}
 	}
+	if err := def.checkTables(); err != nil {
+		return err
+	}
 	return p.fits(wanted)
 }
 

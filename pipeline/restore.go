@@ -250,7 +250,7 @@ func (r *restore) rename(split string, used []bool) (string, SplitKind) {
 
 // identify gives renamed splits the identity of what has that name now.
 func (r *restore) identify(ctx context.Context, renamed map[string]string) error {
-	found, err := r.def.Source.Discover(ctx, nil)
+	found, err := r.def.discover(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,8 @@ type run struct {
 	own       sink.Writer // of letters, opened when it is needed first
 	tasks     []*task
 	keyed     []*keyedTask
+	tables    []*task // one for each table
+	loaded    int     // tables that are read up to where they ended
 	keeper    *keeper // nil without keyed steps
 	exchange  *exchange
 	kept      actor // the keeper's goroutine
@@ -75,7 +77,12 @@ type run struct {
 	phases    phases
 	frozen    map[checkpoint.Seq][]byte
 	saves     <-chan *saving // asked for from outside
-	saving    *saving        // under way
+	takes     <-chan *asking // likewise
+	asks      []*asking      // that wait
+	pauses    <-chan struct{}
+	paused    *atomic.Bool // wanted from outside; nil: never
+	pausing   bool
+	saving    *saving // under way
 	stopped   *machine.Stop
 	panicked  bool
 	advanced  bool   // a checkpoint of the tasks was published
@@ -142,6 +149,8 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 	r.wg.Go(func() { r.collector.run(r.ctx) })
 	defer r.noteLeft()
 	defer r.leaveSaving()
+	defer r.leaveAsking()
+	r.obeyPause()
 	r.step(machine.Started{})
 	late := time.NewTicker(max(time.Millisecond, r.def.Checkpoint.Timeout/lateLooks))
 	defer late.Stop()
@@ -155,6 +164,10 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 			r.step(machine.Requested{Request: q})
 		case w := <-r.saves:
 			r.save(w)
+		case w := <-r.takes:
+			r.ask(w)
+		case <-r.pauses:
+			r.obeyPause()
 		case <-ctx.Done():
 			r.stopped = &machine.Stop{Reason: machine.Restart, Text: context.Cause(ctx).Error()}
 		}
@@ -221,6 +234,7 @@ func (r *run) take(ev machine.Event) {
 	for _, e := range effects {
 		r.noteEffect(e)
 		r.noteSaving(e)
+		r.noteAsking(e)
 		r.do(e)
 	}
 	r.saveIfCommitted()
@@ -231,7 +245,7 @@ func (r *run) take(ev machine.Event) {
 
 // goOn wakes tasks whose input waited.
 func (r *run) goOn() {
-	for _, t := range r.tasks {
+	for _, t := range slices.Concat(r.tasks, r.tables) {
 		t.goOn()
 	}
 }
@@ -276,7 +290,7 @@ var errRunOver = errors.New("the run is over")
 func (r *run) close() {
 	r.cancel(errRunOver)
 	r.wg.Wait()
-	for _, t := range r.tasks {
+	for _, t := range slices.Concat(r.tasks, r.tables) {
 		t.close(r.env.Log)
 	}
 	for _, t := range r.keyed {

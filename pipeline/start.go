@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
@@ -16,12 +17,15 @@ import (
 func (r *run) start(e machine.Run) {
 	r.opened = true
 	r.given = make([]int, r.def.Tasks)
-	shares, lease := r.share(e.Splits), r.machine.Lease()
+	shares, lease := r.share(splitsOf(nil, e.Splits)), r.machine.Lease()
 	r.wg.Go(func() {
 		var all opening
 		err := r.openState(e.State, lease)
 		for n := 0; n < r.def.Tasks && err == nil; n++ {
 			err = r.open(n, shares[n], &all)
+		}
+		for k := 0; k < len(r.def.Tables) && err == nil; k++ {
+			err = r.openTable(k, e.Splits, &all)
 		}
 		if err != nil {
 			all.close(r.env.Log)
@@ -36,12 +40,13 @@ func (r *run) start(e machine.Run) {
 
 // opening are the tasks that are open so far.
 type opening struct {
-	tasks []*task
-	keyed []*keyedTask
+	tasks  []*task
+	keyed  []*keyedTask
+	tables []*task
 }
 
 func (o *opening) close(log *slog.Logger) {
-	for _, t := range o.tasks {
+	for _, t := range slices.Concat(o.tasks, o.tables) {
 		t.close(log)
 	}
 	for _, t := range o.keyed {
@@ -66,11 +71,11 @@ func (r *run) open(n int, splits []source.Split, all *opening) error {
 
 // onOpened runs the tasks and asks them what has come in the meantime.
 func (r *run) onOpened(all opening) {
-	r.tasks, r.keyed = all.tasks, all.keyed
+	r.tasks, r.keyed, r.tables = all.tasks, all.keyed, all.tables
 	if r.onRunning != nil {
 		r.onRunning()
 	}
-	for _, t := range r.tasks {
+	for _, t := range slices.Concat(r.tasks, r.tables) {
 		r.wg.Go(func() { r.runTask(t.number, t.run) })
 	}
 	for _, t := range r.keyed {
@@ -99,14 +104,38 @@ func (r *run) runTask(number int, work func(context.Context) error) {
 }
 
 func (r *run) openTask(n int, splits []source.Split) (*task, error) {
-	t := &task{
+	t := r.newTask(n)
+	r.connect(t)
+	unfinished := t.own(splits)
+	t.meter.begin(t.name, "opens the reader and the writers")
+	defer t.meter.end(t.name)
+	if err := r.plan.equip(t, r.def); err != nil {
+		return t, err
+	}
+	if err := r.openWriters(&t.output, t.keyed != nil); err != nil {
+		return t, err
+	}
+	if len(r.def.Tables) > 0 {
+		t.gate = &gate{source: r.def.Source, splits: unfinished, budget: r.env.Memory}
+		return t, nil
+	}
+	var err error
+	t.reader, err = r.def.Source.Open(r.ctx, unfinished, r.env.Memory)
+	return t, err
+}
+
+func (r *run) newTask(n int) *task {
+	return &task{
 		output: r.newOutput(n), splits: map[string]source.Split{}, moved: map[string]bool{},
 		control: make(chan control, controlQueue), resume: make(chan struct{}, 1),
 		full:   func() bool { return r.full.Load() || r.crowded.Load() > 0 },
 		drain:  func(context.Context) error { r.post(func() { r.onDrained(n) }); return nil },
 		onRead: r.onRead,
 	}
-	r.connect(t)
+}
+
+// own gives a task its splits and returns those that are not finished.
+func (t *task) own(splits []source.Split) []source.Split {
 	var unfinished []source.Split
 	for _, sp := range splits {
 		t.splits[sp.Split] = sp
@@ -116,17 +145,7 @@ func (r *run) openTask(n int, splits []source.Split) (*task, error) {
 			t.keyed.add(sp)
 		}
 	}
-	t.meter.begin(t.name, "opens the reader and the writers")
-	defer t.meter.end(t.name)
-	if err := r.plan.equip(t, r.def); err != nil {
-		return t, err
-	}
-	err := r.openWriters(&t.output, t.keyed != nil)
-	if err != nil {
-		return t, err
-	}
-	t.reader, err = r.def.Source.Open(r.ctx, unfinished, r.env.Memory)
-	return t, err
+	return unfinished
 }
 
 func (r *run) newOutput(n int) output {

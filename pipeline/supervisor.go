@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingestd/ingestd/fault"
@@ -22,13 +23,14 @@ type State string
 const (
 	Starting   State = "starting"
 	Running    State = "running"
+	Paused     State = "paused" // by a person: it does not read on
 	Restarting State = "restarting"
 	Finished   State = "done"
 	Down       State = "stopped"
 )
 
 func states() []string {
-	return []string{string(Starting), string(Running), string(Restarting), string(Finished), string(Down)}
+	return []string{string(Starting), string(Running), string(Paused), string(Restarting), string(Finished), string(Down)}
 }
 
 // Status is what is known of a pipeline at one moment.
@@ -59,6 +61,10 @@ type Supervisor struct {
 	once sync.Once
 	// saves are savepoints that are asked for; the run that is under way takes them.
 	saves chan *saving
+	asks  chan *asking
+	// paused is looked at by the run that is under way when pauses says so.
+	paused atomic.Bool
+	pauses chan struct{}
 	// discards is used by one run at a time.
 	discards discards
 	mu       struct {
@@ -73,7 +79,7 @@ type Supervisor struct {
 
 // NewSupervisor returns the supervisor of a pipeline.
 func NewSupervisor(def *Definition, env Env) *Supervisor {
-	s := &Supervisor{def: def, env: env, stop: make(chan struct{}), saves: make(chan *saving), discards: discards{steps: def.DiscardState}}
+	s := &Supervisor{def: def, env: env, stop: make(chan struct{}), saves: make(chan *saving), asks: make(chan *asking), pauses: make(chan struct{}, 1), discards: discards{steps: def.DiscardState}}
 	s.set(Starting, "")
 	return s
 }
@@ -92,6 +98,8 @@ func (s *Supervisor) Status() Status {
 		st.Text = s.stallsLocked(now)
 	case st.State == Starting:
 		st.Text = s.mu.meter.current(now)
+	case st.State == Paused:
+		st.Text = "does not read on; ingestd resume " + s.def.Name + " lets it"
 	}
 	return st
 }
@@ -253,7 +261,8 @@ func (s *Supervisor) open(ctx context.Context, m *meter) (*run, error) {
 	s.mu.Unlock()
 	s.env.Metrics.Guarantee(text)
 	s.env.Log.Info("pipeline starts", slog.String("guarantee", text))
-	r.onRunning, r.discards, r.saves = func() { s.set(Running, "") }, &s.discards, s.saves
+	r.onRunning, r.discards, r.saves = s.runs, &s.discards, s.saves
+	r.takes, r.paused, r.pauses = s.asks, &s.paused, s.pauses
 	return r, nil
 }
 
@@ -289,6 +298,10 @@ func (s *Supervisor) watch(ctx context.Context, m *meter) {
 	for {
 		select {
 		case now := <-tick.C:
+			if s.paused.Load() { // nothing is expected to move
+				s.stalled(now, nil)
+				continue
+			}
 			s.stalled(now, m.stalls(now, s.def.StallAfter))
 		case <-ctx.Done():
 			return

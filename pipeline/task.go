@@ -23,7 +23,9 @@ type task struct {
 	decoder  codec.Decoder
 	metadata step.Apply // nil without metadata columns
 	applies  []step.Apply
-	keyed    *toKeyed // where rows go on when there are keyed steps; nil: to the main sink
+	keyed    *toKeyed   // where rows go on when there are keyed steps; nil: to the main sink
+	table    *tableRows // nil: the rows are the source's own
+	gate     *gate      // nil: it may read
 
 	decoded *record.Schema
 	batch   *record.Batch
@@ -49,6 +51,7 @@ type task struct {
 type control struct {
 	barrier *sink.Cut
 	add     []source.Split
+	begin   bool // the tables are read: the gate opens
 }
 
 // controlQueue bounds what a task is asked before it answers: two barriers and additions between them.
@@ -111,7 +114,7 @@ func (t *task) run(ctx context.Context) error {
 // next takes a control from the queue. With splits to read it waits for one only while as many checkpoints as may wait for
 // their commit: what is read then could not be part of a checkpoint, and would only fill the disk.
 func (t *task) next(ctx context.Context) (control, bool, error) {
-	for t.open == 0 || t.full() {
+	for t.open == 0 || t.gate != nil || t.full() {
 		var tick <-chan time.Time
 		if t.open > 0 {
 			tick = time.After(pollMax)
@@ -140,12 +143,19 @@ func (t *task) obey(ctx context.Context, c control) (final bool, err error) {
 	if c.barrier != nil {
 		return c.barrier.Final, t.prepare(ctx, *c.barrier)
 	}
+	if c.begin {
+		return false, t.begin(ctx)
+	}
 	for _, sp := range c.add {
 		t.splits[sp.Split] = sp
 		t.open++
 		t.keyed.add(sp)
 	}
 	t.drained = false
+	if t.gate != nil {
+		t.gate.splits = append(t.gate.splits, c.add...)
+		return false, nil
+	}
 	return false, t.reader.Add(ctx, c.add)
 }
 
@@ -168,13 +178,14 @@ func (t *task) poll(ctx context.Context) error {
 		return err
 	}
 	t.tell()
+	t.table.look(t)
 	return t.keyed.idle(ctx)
 }
 
 // tell tells the meter from time to time how the reader is.
 func (t *task) tell() {
 	now := time.Now()
-	if now.Sub(t.told) < pollMax {
+	if t.reader == nil || now.Sub(t.told) < pollMax {
 		return
 	}
 	t.told = now
@@ -251,6 +262,9 @@ func (t *task) process(ctx context.Context, f source.Fetch) error {
 	bytes := t.decode(f)
 	t.meter.read(in, bytes)
 	t.onRead(bytes)
+	if t.table != nil {
+		return t.table.send(ctx, t, passed)
+	}
 	t.count(1, passed, int64(b.Rows), 0)
 	for i, apply := range t.applies {
 		t.step(stepsAt+i, apply, b)
@@ -273,7 +287,7 @@ func (t *task) decode(f source.Fetch) (bytes int64) {
 	for i := range f.Rows {
 		r := &f.Rows[i]
 		bytes += int64(len(r.Key) + len(r.Value))
-		refusal, ok := t.decoder.Decode(b, r.Value)
+		refusal, ok := t.table.decode(t, b, r)
 		if ok {
 			b.AppendMeta(record.RowMeta{Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value, Headers: r.Headers})
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/internal/invariant"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/state"
@@ -29,6 +30,14 @@ type Enrich struct {
 	TableKey []string
 	Columns  []EnrichColumn
 	Missing  Missing // "": MissingNull
+	// Input is where the table comes from, as the config says it; nil when nothing was configured. The step itself reads nothing.
+	Input *EnrichInput
+}
+
+// EnrichInput names the plugins that the rows of a table come from. Whoever knows plugins makes them of it, and sets the table's schema.
+type EnrichInput struct {
+	Source, Decode *config.Section
+	KeyDecode      *config.Section // nil: the record's key is a text
 }
 
 // EnrichColumn is a column that is added, and the table's column that it shows.

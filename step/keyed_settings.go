@@ -14,6 +14,7 @@ import (
 const (
 	typeDedup     = "dedup"
 	typeAggregate = "aggregate"
+	typeEnrich    = "enrich"
 	typeExplode   = "explode"
 )
 
@@ -50,7 +51,7 @@ func ttlTimeKey() config.Key {
 
 // KeyedSpecs describes the sections of the keyed steps.
 func KeyedSpecs() []config.Spec {
-	return []config.Spec{dedupSpec(), aggregateSpec()}
+	return []config.Spec{dedupSpec(), aggregateSpec(), enrichSpec()}
 }
 
 func dedupSpec() config.Spec {
@@ -231,6 +232,8 @@ func OpenKeyed(section *config.Section, place int) (KeyedStep, error) {
 		return &Dedup{ID: s.ID, Key: s.Key, TTL: ttlOf(s.TTL, s.TTLTime), TimeColumn: s.TimeColumn}, nil
 	case typeAggregate:
 		return openAggregate(section, place)
+	case typeEnrich:
+		return openEnrich(section, place)
 	}
 	return nil, failedKeyed(section)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestKeyedSpecs_areSound(t *testing.T) {
-	settings := map[string]any{"dedup": &dedupSettings{}, "aggregate": &aggregateSettings{}, "explode": &explodeSettings{}}
+	settings := map[string]any{"dedup": &dedupSettings{}, "aggregate": &aggregateSettings{}, "explode": &explodeSettings{}, "enrich": &enrichSettings{}}
 	for _, spec := range append(KeyedSpecs(), ExplodeSpec()) {
 		if err := config.CheckSpec(spec, settings[spec.Type]); err != nil {
 			t.Errorf("%s: %v", spec.Type, err)
