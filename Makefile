@@ -51,10 +51,10 @@ bench-state: ## updates, checkpoints and restores of keyed state, as a table
 .PHONY: test check integration test-faults sim fuzz vuln
 test: ## check and integration, each phase timed; SKIP_DOCKER=1 leaves integration out
 ifeq ($(SKIP_DOCKER),1)
-	@$(SCRIPTS)/phases.sh test compiler $(CHECK_PHASES)
+	@$(SCRIPTS)/phases.sh test compiler $(CHECK_PHASES) state-crashes
 	@echo 'integration: NOT RUN'
 else
-	@$(SCRIPTS)/phases.sh test engine compiler $(CHECK_PHASES) images integration
+	@$(SCRIPTS)/phases.sh test engine compiler $(CHECK_PHASES) state-crashes images integration
 endif
 
 check: ## everything that needs no server
@@ -113,6 +113,10 @@ examples: ## the module of examples/customstep: a daemon with one more step is b
 
 sim-short: # a few seeds
 	@$(MAKE) --no-print-directory sim SIMFLAGS=-short
+
+.PHONY: state-crashes
+state-crashes: # thousands of crashes of keyed state's local database; `make unit` has hundreds
+	STATE_CRASHES=4000 go test -tags invariants -count=1 -timeout 10m -run TestDB_everyCrashLeadsToThePublishedState ./state/local
 
 ##### making what it needs
 

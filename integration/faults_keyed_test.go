@@ -29,7 +29,7 @@ listen = ""
 tasks = %[2]d
 source = { type = "kafka", brokers = ["%[3]s"], topics = ["%[4]s"] }
 decode = { type = "json", columns = { n = "int64", k = "int64" } }
-sink = { type = "file", path = "%[1]s/once", roll = { every_checkpoint = true } }
+sink = { type = "clickhouse", addr = ["%[5]s"], database = "db", table = "keyed_once", user = "%[6]s", password = "%[7]s" }
 checkpoint = { interval = "200ms" }
 restart = { backoff_min = "50ms", backoff_max = "500ms" }
 
@@ -57,11 +57,21 @@ window = { type = "tumbling", size = "2s" }
 late = "drop"
 `
 
-// State, sinks and positions agree after each fault of a real daemon with real Kafka: killed at each point of a checkpoint with
+const onceTable = `CREATE TABLE db.keyed_once (n Int64, k Int64, _ingestd_block UInt64 CODEC(T64, ZSTD(1)),
+	INDEX _ingestd_block_index _ingestd_block TYPE minmax GRANULARITY 1)
+	ENGINE = MergeTree PARTITION BY k % 3 ORDER BY n SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`
+
+// State, sinks and positions agree after each fault of a real daemon with real Kafka and ClickHouse: killed at each point of a checkpoint with
 // state, restarted with other numbers of tasks, and with the local disk wiped between runs. Each number comes out once, and the
 // windows are those of a model that reads the topic itself.
 func TestFaults_keyedState(t *testing.T) {
 	broker, _ := kafkaServer(t)
+	ch := clickHouseServer(t)
+	conn := ch.connect(t)
+	defer conn.Close()
+	if err := conn.Exec(context.Background(), onceTable); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	const topic = "keyed-state"
 	l := startKeyedLoad(t, broker, topic)
@@ -69,7 +79,7 @@ func TestFaults_keyedState(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	config := func() string {
 		file := filepath.Join(dir, "my.toml")
-		if err := os.WriteFile(file, fmt.Appendf(nil, keyedConfig, dir, 1+random.IntN(4), broker, topic), 0o600); err != nil {
+		if err := os.WriteFile(file, fmt.Appendf(nil, keyedConfig, dir, 1+random.IntN(4), broker, topic, ch.addr, clickHouseUser, clickHousePassword), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if random.IntN(3) == 0 {
@@ -101,19 +111,20 @@ func TestFaults_keyedState(t *testing.T) {
 	l.end(t)
 	d := startDaemon(t, path, config(), "")
 	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(500 * time.Millisecond) {
-		numbers, windows := countLines(t, filepath.Join(dir, "once")), countLines(t, filepath.Join(dir, "windows"))
-		if numbers >= len(l.times) && windows >= len(l.windows) {
+		numbers, windows := ch.count(t, "SELECT uniqExact(n) FROM db.keyed_once"), countLines(t, filepath.Join(dir, "windows"))
+		if numbers == fmt.Sprint(len(l.times)) && windows >= len(l.windows) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d numbers and %d windows came out, want %d and %d\n%s", numbers, windows, len(l.times), len(l.windows), d.tail())
+			t.Fatalf("%s numbers and %d windows came out, want %d and %d\n%s", numbers, windows, len(l.times), len(l.windows), d.tail())
 		}
 	}
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(time.Minute); code != 0 {
 		t.Errorf("exit code %d, want 0\n%s", code, d.tail())
 	}
-	l.judge(t, dir)
+	l.judgeNumbers(t, ch)
+	l.judgeWindows(t, dir)
 	t.Logf("%d kills, %d records of %d numbers, %d windows", kills, l.sent, len(l.times), len(l.windows))
 }
 
@@ -189,24 +200,21 @@ func (l *keyedLoad) end(t *testing.T) {
 	}
 }
 
-func (l *keyedLoad) judge(t *testing.T, dir string) {
+// judgeNumbers wants every number that was sent in the table, each once, and no other.
+func (l *keyedLoad) judgeNumbers(t *testing.T, ch *clickHouse) {
 	t.Helper()
-	seen := map[int64]int{}
-	for _, r := range readRows(t, filepath.Join(dir, "once")) {
-		seen[int64(r.N)]++
-	}
-	missing, doubled := 0, 0
+	sum := int64(0)
 	for n := range l.times {
-		switch {
-		case seen[n] == 0:
-			missing++
-		case seen[n] > 1:
-			doubled++
-		}
+		sum += n
 	}
-	if missing+doubled > 0 || len(seen) != len(l.times) {
-		t.Errorf("dedup: %d numbers missing, %d doubled, %d came out, want %d", missing, doubled, len(seen), len(l.times))
+	want := fmt.Sprintf("(%d,%d,%d)", len(l.times), len(l.times), sum)
+	if got := ch.count(t, "SELECT toString((count(), uniqExact(n), sum(n))) FROM db.keyed_once"); got != want {
+		t.Errorf("dedup: rows, numbers and their sum are %s, want %s", got, want)
 	}
+}
+
+func (l *keyedLoad) judgeWindows(t *testing.T, dir string) {
+	t.Helper()
 	wrong, twice := 0, 0
 	got := map[string]bool{}
 	for _, r := range readRows(t, filepath.Join(dir, "windows")) {
@@ -228,9 +236,8 @@ func (l *keyedLoad) judge(t *testing.T, dir string) {
 	}
 }
 
-// keyedRow is a row of either pipeline.
+// keyedRow is a window.
 type keyedRow struct {
-	N     int    `json:"n"`
 	K     int    `json:"k"`
 	Rows  int    `json:"rows"`
 	Total int    `json:"total"`

@@ -70,6 +70,9 @@ func run(out io.Writer, keys, values string, each time.Duration, w work) (err er
 			}
 		}
 	}
+	if err = w.lookups(each); err != nil {
+		return fmt.Errorf("look-ups of new keys: %w", err)
+	}
 	if w.held == 0 {
 		return nil
 	}
@@ -95,6 +98,17 @@ type flow struct {
 }
 
 func (w work) open(name string) (*flow, error) {
+	d := state.Describe("count", "n", state.KindValue, state.Bytes{})
+	f, err := w.openWith(name, d)
+	if err != nil {
+		return nil, err
+	}
+	f.value, err = state.NewValue(f.task, d, state.Bytes{}, state.TTL{})
+	return f, err
+}
+
+// openWith opens a flow whose task has one state.
+func (w work) openWith(name string, d state.Descriptor) (*flow, error) {
 	f := &flow{dir: filepath.Join(w.dir, name), cache: local.NewCache(256 << 20), files: files(filepath.Join(w.dir, name+".objects"))}
 	if err := os.MkdirAll(string(f.files), 0o700); err != nil {
 		return nil, err
@@ -106,14 +120,12 @@ func (w work) open(name string) (*flow, error) {
 	if err = f.db.Restore(context.Background(), f.state, local.RestoreOptions{Objects: f.files}); err != nil {
 		return nil, err
 	}
-	d := state.Describe("count", "n", state.KindValue, state.Bytes{})
 	registry, err := state.NewRegistry(nil, state.Wanted{States: []state.Descriptor{d}})
 	if err != nil {
 		return nil, err
 	}
 	f.task = state.NewTask(state.TaskOptions{Reader: f.db, Registry: registry, Groups: groups, CacheBytes: 128 << 20})
-	f.value, err = state.NewValue(f.task, d, state.Bytes{}, state.TTL{})
-	return f, err
+	return f, nil
 }
 
 func (f *flow) close() error {
@@ -224,6 +236,39 @@ func (w work) updates(spread string, keys, size int, limit time.Duration) (err e
 	disk := after.FlushedBytes + after.CompactedBytes - before.FlushedBytes - before.CompactedBytes
 	w.say("%-8s %9d %6d %12.0f %12.0f %10.1f %10.1f %10s\n", spread, keys, size, float64(n)/took, float64(n)/used,
 		float64(f.deltaBytes)/float64(n), float64(disk)/float64(n), slices.Max(f.pauses))
+	return nil
+}
+
+// lookups asks for keys that were never seen before, as dedup does for every record that it keeps.
+func (w work) lookups(limit time.Duration) (err error) {
+	d := state.DescribeSeen("once", "keys")
+	f, err := w.openWith("seen", d)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	seen, err := state.NewSeen(f.task, d, state.TTL{For: time.Hour})
+	if err != nil {
+		return err
+	}
+	f.task.SetTime(1, 1)
+	began, cpu := time.Now(), cpuTime()
+	var key []byte
+	n := 0
+	for time.Since(began) < limit {
+		for range checkpointOps {
+			key = appendKey(key, n)
+			f.task.For(key, state.GroupOf(key, groups))
+			if again, err := seen.Seen(1); err != nil || again {
+				return fmt.Errorf("key %d: seen %t: %w", n, again, err)
+			}
+			n++
+		}
+		if err = f.cut(); err != nil {
+			return err
+		}
+	}
+	w.say("dedup: %.0f look-ups of new keys/s, %.0f per cpu-s, over %d keys\n", float64(n)/time.Since(began).Seconds(), float64(n)/(cpuTime()-cpu).Seconds(), n)
 	return nil
 }
 
