@@ -19,7 +19,15 @@ import (
 	tcnetwork "github.com/testcontainers/testcontainers-go/network"
 )
 
-// A full disk under checkpoints and target stops nothing for good: the daemon says so, tries again, and goes on when there is room.
+// keyedSidecar gives the pipeline a step with state, whose database wants room too.
+const keyedSidecar = `
+[[pipeline.side.step]]
+type = "dedup"
+id = "once"
+key = ["value"]
+`
+
+// A full disk under checkpoints, keyed state and target stops nothing for good: the daemon says so, tries again, and goes on when there is room.
 func TestContainer_fullDisk(t *testing.T) {
 	ctx := context.Background()
 	image := buildImage(t)
@@ -27,20 +35,20 @@ func TestContainer_fullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A volume of 16 MiB that two containers see: one has a shell, the daemon's has none.
+	// A volume of 600 MiB that two containers see: one has a shell, the daemon's has none.
 	volume := mount.Mount{
 		Type: mount.TypeVolume, Source: "ingestd-full-" + nw.Name, Target: "/data",
 		VolumeOptions: &mount.VolumeOptions{
 			Labels:       testcontainers.GenericLabels(),
-			DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=16m,mode=1777"}},
+			DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=600m,mode=1777"}},
 		},
 	}
 	brokers, broker := startKafka(t, kafkaSetup{network: nw.Name, mounts: []mount.Mount{volume}})
 	const lines, width = 40_000, 200
 	produceWide(t, brokers[0], "side", lines, width)
-	inBroker(t, broker, "head -c 14M /dev/zero > /data/filler")
+	inBroker(t, broker, "head -c 598M /dev/zero > /data/filler")
 	config := filepath.Join(t.TempDir(), "ingestd.toml")
-	if err := os.WriteFile(config, []byte(sidecarConfig), 0o644); err != nil { //nolint:gosec // the container's user reads it
+	if err := os.WriteFile(config, []byte(sidecarConfig+keyedSidecar), 0o644); err != nil { //nolint:gosec // the container's user reads it
 		t.Fatal(err)
 	}
 	c, err := testcontainers.Run(ctx, image,
