@@ -58,8 +58,14 @@ type daemon struct {
 // startDaemon runs a binary with a config; faults are points to arm, "" for none.
 func startDaemon(t *testing.T, path, config, faults string) *daemon {
 	t.Helper()
+	return startDaemonWith(t, path, faults, "run", "-c", config)
+}
+
+// startDaemonWith runs a binary with arguments.
+func startDaemonWith(t *testing.T, path, faults string, args ...string) *daemon {
+	t.Helper()
 	d := &daemon{t: t, stderr: new(bytes.Buffer), done: make(chan struct{})}
-	d.cmd = exec.Command(path, "run", "-c", config)
+	d.cmd = exec.Command(path, args...)
 	d.cmd.Stderr = d.stderr
 	d.cmd.Env = append(os.Environ(), "INGESTD_FAULTS="+faults)
 	if err := d.cmd.Start(); err != nil {

@@ -196,7 +196,7 @@ func (r *restore) checkTargets(ctx context.Context, targets []Target) error {
 		if err != nil {
 			return fmt.Errorf("sink %q: %w", names[i], err)
 		}
-		if in.Owner != nil {
+		if in.Owner != nil && !in.Untouched {
 			return stale(names[i], r.from.Pipeline, in.Owner.Lease)
 		}
 	}

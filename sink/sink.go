@@ -120,6 +120,9 @@ type Inspection struct {
 	Findings []Finding
 	// Owner is who wrote to the target last as this pipeline, lane and sink; nil when nobody did.
 	Owner *Owner
+	// Untouched says that the target holds nothing of this pipeline, lane and sink, though there is an Owner: a fence may be that
+	// of several targets.
+	Untouched bool
 }
 
 // Owner is the run that raised a target's fence last.

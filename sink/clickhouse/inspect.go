@@ -85,10 +85,36 @@ func (i *inspector) owner(ctx context.Context, id sink.Identity) error {
 	if err != nil {
 		return i.optional(err, i.name().sibling(fenceTable).String())
 	}
-	if ok {
-		i.result.Owner = &sink.Owner{StoreID: last.store, Lease: last.lease}
+	if !ok {
+		return nil
 	}
-	return nil
+	i.result.Owner = &sink.Owner{StoreID: last.store, Lease: last.lease}
+	i.result.Untouched, err = i.untouched(ctx, id)
+	return err
+}
+
+// untouched reports whether the table has no row of the pipeline: the fence is that of all tables of the database.
+func (i *inspector) untouched(ctx context.Context, id sink.Identity) (bool, error) {
+	registry := i.name().sibling(registryTable)
+	there, err := i.conn.exists(ctx, registry)
+	if err != nil || !there || !i.table.hasProvenance() {
+		return false, err
+	}
+	rows, err := i.conn.query(ctx, "SELECT DISTINCT toString(number) FROM "+registry.String()+" WHERE "+key(id), 1)
+	if err != nil {
+		return false, i.optional(err, registry.String())
+	}
+	for _, row := range rows {
+		number, err := parseUint(row[0])
+		if err != nil {
+			return false, err
+		}
+		n, err := i.conn.number(ctx, countBlocks(i.name(), blockNumber(number, 0), blockNumber(number+1, 0)))
+		if err != nil || n > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // columns makes the schema and finds columns that can't be written or that the protocol needs.
