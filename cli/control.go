@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,12 +35,8 @@ type controlled struct {
 
 // control obeys a verb about a pipeline. It obeys this machine only.
 func (d *daemon) control(w http.ResponseWriter, r *http.Request) {
-	if !loopback(r.RemoteAddr) || !loopback(r.Host) || r.Header.Get(requestHeader) == "" {
-		http.Error(w, "only the ingestd command on this machine may ask for that", http.StatusForbidden)
+	if !d.byCommand(w, r) {
 		return
-	}
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
-		d.loaded.log.Warn("answer to a request", slog.String("error", err.Error()))
 	}
 	name, verb := r.PathValue("pipeline"), r.PathValue("verb")
 	text, err := d.byHand(r.Context(), name, verb)
@@ -141,22 +136,9 @@ func askControl(ctx context.Context, addr, name, verb string) (string, error) {
 	const slack = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout+slack)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/pipelines/"+name+"/"+verb, bytes.NewReader(nil))
-	if err != nil {
-		return "", err
-	}
-	r.Header.Set(requestHeader, verb)
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return "", exitWith(exitFailed, fmt.Errorf("the daemon at %s does not answer: %w\n  next: start it, or look at daemon.listen", addr, err))
-	}
-	defer func() { _ = resp.Body.Close() }() //nolint:errcheck // it was only read
 	var a controlled
-	if resp.StatusCode != http.StatusOK {
-		return "", exitWith(exitFailed, fmt.Errorf("the daemon at %s: %s", addr, resp.Status))
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		return "", exitWith(exitFailed, fmt.Errorf("the daemon at %s: %w", addr, err))
+	if err := askDaemon(ctx, addr, "/pipelines/"+name+"/"+verb, nil, &a); err != nil {
+		return "", exitWith(exitFailed, fmt.Errorf("the daemon at %s does not answer: %w\n  next: start it, or look at daemon.listen", addr, err))
 	}
 	if a.Error != "" {
 		return "", exitWith(a.Code, errors.New(a.Error))

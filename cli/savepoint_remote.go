@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,17 +40,13 @@ const (
 
 // savepoints makes a savepoint of a pipeline that runs. It obeys this machine only.
 func (d *daemon) savepoints(w http.ResponseWriter, r *http.Request) {
-	var q asked
-	switch {
-	case !loopback(r.RemoteAddr) || !loopback(r.Host) || r.Header.Get(requestHeader) == "":
-		http.Error(w, "only the ingestd command on this machine may ask for that", http.StatusForbidden)
-		return
-	case json.NewDecoder(http.MaxBytesReader(w, r.Body, askedBytesMax)).Decode(&q) != nil || q.Timeout <= 0:
-		http.Error(w, "want a JSON object with pipeline, name and timeout", http.StatusBadRequest)
+	if !d.byCommand(w, r) {
 		return
 	}
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
-		d.loaded.log.Warn("answer to a savepoint", slog.String("error", err.Error()))
+	var q asked
+	if json.NewDecoder(http.MaxBytesReader(w, r.Body, askedBytesMax)).Decode(&q) != nil || q.Timeout <= 0 {
+		http.Error(w, "want a JSON object with pipeline, name and timeout", http.StatusBadRequest)
+		return
 	}
 	var a answered
 	index, err := d.savepoint(r.Context(), q)
@@ -113,25 +108,9 @@ func askSavepoint(ctx context.Context, addr string, q asked) (savepoint.Index, e
 	if err != nil {
 		return savepoint.Index{}, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+savepointPath, bytes.NewReader(body))
-	if err != nil {
-		return savepoint.Index{}, err
-	}
-	r.Header.Set(requestHeader, "savepoint")
-	unknown := func(err error) error {
-		return exitWith(exitFailed, fmt.Errorf("the daemon at %s: %w\n  next: savepoint list shows whether it is made", addr, err))
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return savepoint.Index{}, unknown(err)
-	}
-	defer func() { _ = resp.Body.Close() }() //nolint:errcheck // it was only read
 	var a answered
-	if resp.StatusCode != http.StatusOK {
-		return savepoint.Index{}, unknown(errors.New(resp.Status))
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		return savepoint.Index{}, unknown(err)
+	if err := askDaemon(ctx, addr, savepointPath, body, &a); err != nil {
+		return savepoint.Index{}, exitWith(exitFailed, fmt.Errorf("the daemon at %s: %w\n  next: savepoint list shows whether it is made", addr, err))
 	}
 	if a.Error != "" {
 		return savepoint.Index{}, exitWith(a.Code, errors.New(a.Error))

@@ -58,20 +58,10 @@ func Foreign(ctx context.Context, def *Definition) ([]Target, error) {
 	return look(ctx, def, id)
 }
 
-// look asks the sinks who owns their targets.
+// look asks the sinks which of their targets another store owns.
 func look(ctx context.Context, def *Definition, storeID string) ([]Target, error) {
-	plugins, names := def.sinks()
-	var targets []Target
-	for i, p := range plugins {
-		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
-		if err != nil {
-			return nil, fmt.Errorf("sink %q: %w", names[i], err)
-		}
-		if in.Owner != nil {
-			targets = append(targets, Target{names[i], *in.Owner})
-		}
-	}
-	return foreign(targets, storeID), nil
+	_, owned, err := inspect(ctx, def, storeID, nil)
+	return foreign(owned, storeID), err
 }
 
 // Adopt makes the targets of another checkpoint store this store's, offline: it takes a lease above every lease of that store

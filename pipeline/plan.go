@@ -23,26 +23,33 @@ type plan struct {
 
 // newPlan looks at the targets and binds codec and steps to what they take.
 func newPlan(ctx context.Context, def *Definition, storeID string, m *meter) (plan, error) {
-	plugins, names := def.sinks()
-	var inspections []sink.Inspection
-	var targets []Target
-	for i, p := range plugins {
-		m.begin(sinkName(names[i]), "look at the target")
-		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
-		if err != nil {
-			return plan{}, fmt.Errorf("sink %q: %w", names[i], err)
-		}
-		m.end(sinkName(names[i]))
-		inspections = append(inspections, in)
-		if in.Owner != nil {
-			targets = append(targets, Target{names[i], *in.Owner})
-		}
+	inspections, targets, err := inspect(ctx, def, storeID, m)
+	if err != nil {
+		return plan{}, err
 	}
 	p := plan{guarantee: Derive(def, inspections), targets: targets}
 	if err := p.guarantee.err(); err != nil {
 		return p, fault.E("pipeline", fault.Misconfigured, err)
 	}
 	return p, p.bind(def, inspections[0].Schema)
+}
+
+// inspect looks at the targets of all sinks, and tells which of them somebody owns.
+func inspect(ctx context.Context, def *Definition, storeID string, m *meter) (found []sink.Inspection, owned []Target, err error) {
+	plugins, names := def.sinks()
+	for i, p := range plugins {
+		m.begin(sinkName(names[i]), "look at the target")
+		in, err := p.Inspect(ctx, sink.Identity{StoreID: storeID, Pipeline: def.ID, Sink: names[i]})
+		if err != nil {
+			return nil, nil, fmt.Errorf("sink %q: %w", names[i], err)
+		}
+		m.end(sinkName(names[i]))
+		found = append(found, in)
+		if in.Owner != nil {
+			owned = append(owned, Target{names[i], *in.Owner})
+		}
+	}
+	return found, owned, nil
 }
 
 // bind works out the columns to decode, backwards through the steps from what the sink takes, and checks the way forward.

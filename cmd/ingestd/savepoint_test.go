@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,25 +24,7 @@ key = ["n"]
 // startArgs starts the daemon with more arguments.
 func (h home) startArgs(args ...string) *daemon {
 	h.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	d := &daemon{t: h.t, cmd: exec.Command(self, append([]string{"run", "-c", "my.toml"}, args...)...), out: &output{}, exited: make(chan struct{})}
-	d.cmd.Env = append(os.Environ(), asDaemon+"=1", "GORACE=atexit_sleep_ms=0")
-	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
-	if err := d.cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	go func() {
-		_ = d.cmd.Wait() // the state says all
-		close(d.exited)
-	}()
-	h.t.Cleanup(func() {
-		_ = d.cmd.Process.Kill() // it may have ended
-		<-d.exited
-	})
-	return d
+	return h.launch(nil, append([]string{"run", "-c", "my.toml"}, args...)...)
 }
 
 // until waits for something and stops the daemon.
