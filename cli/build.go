@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline"
@@ -86,6 +87,7 @@ func (a *app) load(logTo io.Writer) (*loaded, error) {
 // define makes one pipeline. What is wrong is reported in the file.
 func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 	env := Env{Log: l.log.With(slog.String("pipeline", p.Name)), Pipeline: p.ID, DataDir: l.daemon.DataDir}
+	env.Encoder = func(s *config.Section) (codec.EncoderFactory, bool) { return nested(a.plugins.Encoders, s, "encoder", env) }
 	d := &pipeline.Definition{
 		Name: p.Name, ID: p.ID, Delivery: p.Delivery, Tasks: p.Tasks,
 		Checkpoint: pipeline.CheckpointSettings{
@@ -130,7 +132,7 @@ func bind(p config.Pipeline, d *pipeline.Definition) *pipeline.Definition {
 	if e, ok := errors.AsType[*pipeline.StepError](err); ok {
 		at, err = p.Steps[e.Place], e.Err
 	}
-	at.Errorf("", "%s", err)
+	at.Errorf("", "%s", describe(err))
 	return nil
 }
 

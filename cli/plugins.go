@@ -18,10 +18,12 @@ import (
 type Plugins struct {
 	Sources []Plugin[source.Source]
 	Codecs  []Plugin[codec.Factory]
-	Steps   []Plugin[step.Step]
-	Keyed   []Plugin[step.KeyedStep] // steps that keep state by key; their types differ from those of Steps
-	Sinks   []Plugin[sink.Plugin]
-	Stores  []Plugin[OpenStore]
+	// Encoders are what sinks that store records may encode rows by, in a section within their own.
+	Encoders []Plugin[codec.EncoderFactory]
+	Steps    []Plugin[step.Step]
+	Keyed    []Plugin[step.KeyedStep] // steps that keep state by key; their types differ from those of Steps
+	Sinks    []Plugin[sink.Plugin]
+	Stores   []Plugin[OpenStore]
 	// State opens the local databases of keyed state below a data directory.
 	State func(dir string) pipeline.StateDisk
 	// Lock takes the lock of the data directory, which it makes if it is missing, until the result is closed.
@@ -47,6 +49,8 @@ type Env struct {
 	Place int
 	// DataDir is the daemon's data directory, by default the place of checkpoints.
 	DataDir string
+	// Encoder makes the encoder of a section within a sink's. What is wrong is reported there, and ok is false.
+	Encoder func(s *config.Section) (factory codec.EncoderFactory, ok bool)
 }
 
 // New returns a plugin whose section has the spec and fills the settings S.

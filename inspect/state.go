@@ -32,6 +32,8 @@ type State struct {
 	db    *local.DB
 	dir   string
 	slots []*slot
+	// groups is how many key groups the pipeline has.
+	groups int
 }
 
 // OpenState restores the keyed state that a manifest names. The pipeline's own local database is not touched. Error kinds:
@@ -46,7 +48,7 @@ func OpenState(ctx context.Context, kept *checkpoint.KeyedState, o Options) (*St
 	if err != nil {
 		return nil, err
 	}
-	s := &State{slots: newSlots(stored.Slots)}
+	s := &State{slots: newSlots(stored.Slots), groups: kept.Groups}
 	if s.dir, err = os.MkdirTemp(o.Dir, "ingestd-state-"); err != nil {
 		return nil, fault.E(op, fault.Transient, err)
 	}
@@ -88,7 +90,23 @@ func (s *State) Entries(filter Filter, f func(e *Entry) error) error {
 
 // Stored is [State.Entries] with key and value as they are stored.
 func (s *State) Stored(filter Filter, f func(e *Entry, key, value []byte) error) error {
-	for key, value := range s.all(filter.Group) {
+	if filter.Key == "" || filter.Group != nil {
+		return s.storedIn(filter.Group, &filter, f)
+	}
+	groups := s.places(filter.Key)
+	if groups == nil {
+		return s.storedIn(nil, &filter, f)
+	}
+	for i := range groups {
+		if err := s.storedIn(&groups[i], &filter, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) storedIn(group *state.Group, filter *Filter, f func(e *Entry, key, value []byte) error) error {
+	for key, value := range s.all(group) {
 		if value.err != nil {
 			return value.err
 		}

@@ -156,39 +156,9 @@ func openSource(t *testing.T, src *kafka.Source, splits []source.Split) source.R
 	return r
 }
 
-// pollUntil polls until done or the reader's failure.
-func pollUntil(t *testing.T, r source.Reader, splits []source.Split, done func(l *sourcetest.Log) bool) (*sourcetest.Log, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), sourcePatience)
-	defer cancel()
-	l := sourcetest.NewLog(splits)
-	for !done(l) {
-		f, err := r.Poll(ctx)
-		if err != nil {
-			return l, err
-		}
-		if f.Next.Split == "" {
-			t.Fatalf("nothing came for %s; at %v; the reader waits for %q", sourcePatience, l.At, r.Waiting())
-		}
-		l.Take(t, f)
-		if f.Release != nil {
-			f.Release()
-		}
-	}
-	return l, nil
-}
-
 func finished(l *sourcetest.Log) bool { return len(l.Finished) == len(l.At) }
 
 func never(*sourcetest.Log) bool { return false }
-
-func valuesOf(l *sourcetest.Log, split string) []string {
-	var all []string
-	for _, r := range l.Records[split] {
-		all = append(all, r.Value)
-	}
-	return all
-}
 
 func wantLost(t *testing.T, err error, names ...string) {
 	t.Helper()

@@ -110,7 +110,7 @@ func TestKafkaSource_finishesOverACompactedGap(t *testing.T) {
 	// Segments are rolled by what comes behind the bound, until the cleaner has removed all but the first record.
 	untilTrue(t, "the log is compacted", func() bool {
 		k.send(t, keyed("ticks", []byte("t")))
-		l, err := pollUntil(t, openSource(t, src, splits), splits, finished)
+		l, err := sourcetest.Collect(t, openSource(t, src, splits), splits, finished)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,16 +119,16 @@ func TestKafkaSource_finishesOverACompactedGap(t *testing.T) {
 		}
 		return len(l.Records[topic+"/0"]) == 1
 	})
-	l, err := pollUntil(t, openSource(t, src, splits), splits, finished)
+	l, err := sourcetest.Collect(t, openSource(t, src, splits), splits, finished)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"1"}, valuesOf(l, topic+"/0")); diff != "" {
+	if diff := cmp.Diff([]string{"1"}, l.Values(topic+"/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	// From inside the gap.
 	splits[0].Offset = 10
-	if l, err = pollUntil(t, openSource(t, src, splits), splits, finished); err != nil || len(l.Records) > 0 {
+	if l, err = sourcetest.Collect(t, openSource(t, src, splits), splits, finished); err != nil || len(l.Records) > 0 {
 		t.Errorf("from inside the gap: got %v, %v, want no record", l.Records, err)
 	}
 }
@@ -141,7 +141,7 @@ func TestKafkaSource_recreatedTopicIsLost(t *testing.T) {
 	src := kafkaSource(t, kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}})
 	splits := discoverAll(t, src)
 	r := openSource(t, src, splits)
-	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 10 })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 10 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,9 +151,9 @@ func TestKafkaSource_recreatedTopicIsLost(t *testing.T) {
 	id := k.recreate(t, topic)
 	newTopics(t).send(t, recordsOf(topic, "new", 20)...) // the old client knows the old ID
 	splits[0].Position = l.At[topic+"/0"]
-	_, err = pollUntil(t, r, splits, never)
+	_, err = sourcetest.Collect(t, r, splits, never)
 	wantLost(t, err, topic+"/0", saved[0].Identity, id)
-	_, err = pollUntil(t, openSource(t, src, saved), saved, never)
+	_, err = sourcetest.Collect(t, openSource(t, src, saved), saved, never)
 	wantLost(t, err, topic+"/0", saved[0].Identity, id)
 	_, err = src.Discover(t.Context(), saved)
 	wantLost(t, err, topic+"/0", saved[0].Identity, id)
@@ -167,7 +167,7 @@ func TestKafkaSource_deletedTopicIsLost(t *testing.T) {
 	src := kafkaSource(t, kafka.Settings{Brokers: []string{k.addr}, Topics: []string{topic}, GoneAfter: 2 * time.Second})
 	splits := discoverAll(t, src)
 	r := openSource(t, src, splits)
-	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestKafkaSource_deletedTopicIsLost(t *testing.T) {
 	if _, err := k.adm.DeleteTopic(t.Context(), topic); err != nil {
 		t.Fatal(err)
 	}
-	_, err = pollUntil(t, r, splits, never)
+	_, err = sourcetest.Collect(t, r, splits, never)
 	wantLost(t, err, topic+"/0", splits[0].Identity)
 	if waited := time.Since(begin); waited < 2*time.Second {
 		t.Errorf("got the error after %s, want it after gone_after = 2s", waited)
@@ -198,28 +198,28 @@ func TestKafkaSource_offsetsThatAreGone(t *testing.T) {
 	if _, err := k.adm.DeleteRecords(t.Context(), offsets); err != nil {
 		t.Fatal(err)
 	}
-	_, err := pollUntil(t, openSource(t, src, splits), splits, never)
+	_, err := sourcetest.Collect(t, openSource(t, src, splits), splits, never)
 	wantLost(t, err, "records 2 to 5 were deleted")
 	settings.OnLoss = "skip"
 	r := openSource(t, kafkaSource(t, settings), splits)
-	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 4 })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 4 })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"v-6", "v-7", "v-8", "v-9"}, valuesOf(l, topic+"/0")); diff != "" {
+	if diff := cmp.Diff([]string{"v-6", "v-7", "v-8", "v-9"}, l.Values(topic+"/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	if counter, ok := r.(source.LossCounter); !ok || counter.Lost() != 4 {
 		t.Errorf("got the reader %T, want one that counted 4 lost records", r)
 	}
 	splits[0].Offset, splits[0].LeaderEpoch = 15, record.NoLeaderEpoch
-	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	_, err = sourcetest.Collect(t, openSource(t, src, splits), splits, never)
 	wantLost(t, err, "ends at offset 10, and the position is 15")
 	splits[0].LeaderEpoch = 0
-	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	_, err = sourcetest.Collect(t, openSource(t, src, splits), splits, never)
 	wantLost(t, err, "truncated", "epoch 0 ends at offset 10")
 	splits[0].Offset, splits[0].LeaderEpoch = 8, 7
-	_, err = pollUntil(t, openSource(t, src, splits), splits, never)
+	_, err = sourcetest.Collect(t, openSource(t, src, splits), splits, never)
 	wantLost(t, err, "the position is from epoch 7")
 }
 
@@ -243,7 +243,7 @@ func TestKafkaSource_openTransaction(t *testing.T) {
 	src := kafkaSource(t, settings)
 	splits := discoverAll(t, src)
 	r := openSource(t, src, splits)
-	l, err := pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return len(l.Records[topic+"/0"]) == 3 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestKafkaSource_openTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	splits[0].Position = l.At[topic+"/0"]
-	l, err = pollUntil(t, r, splits, func(l *sourcetest.Log) bool { return l.At[topic+"/0"].Offset == 6 })
+	l, err = sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return l.At[topic+"/0"].Offset == 6 })
 	if err != nil || len(l.Records) > 0 {
 		t.Errorf("after the abort: got %v, %v, want progress to 6 without records", l.Records, err)
 	}
@@ -327,14 +327,14 @@ func TestKafkaSource_brokerRestarts(t *testing.T) {
 			return all == n
 		}
 	}
-	l, err := pollUntil(t, r, splits, count(200))
+	l, err := sourcetest.Collect(t, r, splits, count(200))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string][]string{}
 	note := func(l *sourcetest.Log) {
 		for split := range l.Records {
-			got[split] = append(got[split], valuesOf(l, split)...)
+			got[split] = append(got[split], l.Values(split)...)
 		}
 		for i := range splits {
 			splits[i].Position = l.At[splits[i].Split]
@@ -353,7 +353,7 @@ func TestKafkaSource_brokerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("after")
-	if l, err = pollUntil(t, r, splits, count(200)); err != nil {
+	if l, err = sourcetest.Collect(t, r, splits, count(200)); err != nil {
 		t.Fatal(err)
 	}
 	note(l)
@@ -367,10 +367,10 @@ func TestKafkaSource_brokerRestarts(t *testing.T) {
 		t.Errorf("got Waiting %q at the end, want none", why)
 	}
 	// A position from before the restart is good, and one that claims the old epoch for what came later is not.
-	if _, err := pollUntil(t, openSource(t, src, old), old, count(200)); err != nil {
+	if _, err := sourcetest.Collect(t, openSource(t, src, old), old, count(200)); err != nil {
 		t.Errorf("from positions before the restart: %v", err)
 	}
 	splits[0].LeaderEpoch = before
-	_, err = pollUntil(t, openSource(t, src, splits[:1]), splits[:1], never)
+	_, err = sourcetest.Collect(t, openSource(t, src, splits[:1]), splits[:1], never)
 	wantLost(t, err, "truncated", "ends at offset 50, and the position is 100")
 }

@@ -90,7 +90,7 @@ type prepared struct {
 }
 
 // restore brings the local database to what a manifest says, and makes the registry of the states that steps want now.
-func (k *keeper) restore(ctx context.Context, from *checkpoint.KeyedState, wanted []state.Descriptor, progress func(text string)) error {
+func (k *keeper) restore(ctx context.Context, from *checkpoint.KeyedState, plan *keyedPlan, progress func(text string)) error {
 	var err error
 	if k.kept, err = readKept(from); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (k *keeper) restore(ctx context.Context, from *checkpoint.KeyedState, wante
 	if k.watermark = state.NoTime; from != nil {
 		k.watermark = from.Watermark
 	}
-	if k.registry, err = state.NewRegistry(k.kept.Slots, state.Wanted{States: wanted, Discard: k.discards.now(k.kept.Slots, k.log)}); err != nil {
+	if k.registry, err = state.NewRegistry(k.kept.Slots, plan.wanted(k.discards.now(k.kept.Slots, k.log))); err != nil {
 		return err
 	}
 	k.published = k.kept.State

@@ -66,6 +66,12 @@ type keyedPlan struct {
 	byEvent bool
 	column  string // of the event time
 	states  []state.Descriptor
+	fixed   []string // steps whose state is that of a table
+}
+
+// wanted is what the steps want of stored state, and what a person gives up of it.
+func (k *keyedPlan) wanted(discard []string) state.Wanted {
+	return state.Wanted{States: k.states, Fixed: k.fixed, Discard: discard}
 }
 
 // bind takes a step into the plan. All keyed steps have the same key, and the same event time, which the rows have before the
@@ -81,6 +87,9 @@ func (k *keyedPlan) bind(s step.Step, in *record.Schema) error {
 		return err
 	}
 	k.states = append(k.states, b.States...)
+	if _, is := ks.KeyedStep.(*step.Enrich); is {
+		k.fixed = append(k.fixed, ks.Name())
+	}
 	if k.key == nil {
 		k.key = ks.KeyColumns()
 		for _, name := range k.key {

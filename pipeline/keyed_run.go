@@ -57,7 +57,7 @@ func (r *run) restoreState(ctx context.Context, from *checkpoint.KeyedState, lea
 	}
 	r.keeper.prefix = checkpoint.StatePrefix(0, lease)
 	began := time.Now()
-	err = r.keeper.restore(ctx, from, r.plan.keyed.states, func(text string) { r.meter.begin(who, text) })
+	err = r.keeper.restore(ctx, from, r.plan.keyed, func(text string) { r.meter.begin(who, text) })
 	inject.Point(inject.AfterRestore)
 	if err != nil {
 		return err

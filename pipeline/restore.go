@@ -33,7 +33,7 @@ type RestoreRequest struct {
 	Maps []SplitMap
 }
 
-// SplitMap gives splits another name: those of a topic, or the files at or below a path.
+// SplitMap gives splits another name: those of a topic, or the files at or below a path, of the source and of tables.
 type SplitMap struct {
 	Kind     SplitKind
 	From, To string
@@ -51,6 +51,12 @@ const (
 
 // rename returns the name that a split has after the map; ok is false if the map is not about it.
 func (m SplitMap) rename(split string) (name string, ok bool) {
+	table, split := cutTable(split)
+	name, ok = m.renameOwn(split)
+	return table + name, ok
+}
+
+func (m SplitMap) renameOwn(split string) (name string, ok bool) {
 	if m.Kind == MapPath && split == m.From {
 		return m.To, true
 	}
@@ -171,7 +177,7 @@ func (r *restore) prepare(ctx context.Context) error {
 		return err
 	}
 	if p.keyed != nil {
-		if _, err := state.NewRegistry(r.kept.Slots, state.Wanted{States: p.keyed.states, Discard: r.def.DiscardState}); err != nil {
+		if _, err := state.NewRegistry(r.kept.Slots, p.keyed.wanted(r.def.DiscardState)); err != nil {
 			return err
 		}
 	}
@@ -266,6 +272,9 @@ func (r *restore) identify(ctx context.Context, renamed map[string]string) error
 				continue
 			}
 			id, ok := identities[sp.Split]
+			if !ok && r.def.ownerless(sp.Split) {
+				continue
+			}
 			if !ok {
 				return fault.E(opRestore, fault.Misconfigured, fmt.Errorf("split %s was %s in the savepoint, and the source has no such split", sp.Split, before))
 			}

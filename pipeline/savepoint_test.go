@@ -355,9 +355,9 @@ func TestRestore_renamesSplits(t *testing.T) {
 		return checkpoint.Shard{ID: split, Splits: []source.Split{{Position: source.Position{Split: split, Identity: "i", LeaderEpoch: 4}}}}
 	}
 	r := restore{
-		def:  &Definition{Source: newTopic("z/0", "z/1")},
+		def:  &Definition{Source: newTopic("z/0", "z/1"), Tables: []Table{{Step: "u", Source: newTopic("z/0")}}},
 		q:    RestoreRequest{Maps: []SplitMap{{MapTopic, "b", "z"}, {MapPath, "/in", "/new/in/"}, {MapPath, "/x.txt", "/y.txt"}}},
-		from: &checkpoint.Manifest{Shards: []checkpoint.Shard{shard("/in/1"), shard("/inn/1"), shard("/x.txt"), shard("a/0"), shard("b/0"), shard("b/1"), shard("bb/0")}},
+		from: &checkpoint.Manifest{Shards: []checkpoint.Shard{shard("/in/1"), shard("/inn/1"), shard("/x.txt"), shard("a/0"), shard("b/0"), shard("b/1"), shard("bb/0"), shard("table:gone/b/0"), shard("table:u/b/0"), shard("table:v//in/2")}},
 		kept: keptState{Times: []step.SplitTime{{Split: "a/0", Newest: 1}, {Split: "b/0", Newest: 2}}},
 	}
 	if err := r.renameSplits(t.Context()); err != nil {
@@ -367,7 +367,8 @@ func TestRestore_renamesSplits(t *testing.T) {
 	for _, sh := range r.shards {
 		got = append(got, fmt.Sprint(sh.ID, " ", sh.Splits[0].Split, " ", sh.Splits[0].Identity, " ", sh.Splits[0].LeaderEpoch))
 	}
-	want := []string{"/inn/1 /inn/1 i 4", "/new/in/1 /new/in/1 i 4", "/y.txt /y.txt i 4", "a/0 a/0 i 4", "bb/0 bb/0 i 4", "z/0 z/0 id -1", "z/1 z/1 id -1"}
+	want := []string{"/inn/1 /inn/1 i 4", "/new/in/1 /new/in/1 i 4", "/y.txt /y.txt i 4", "a/0 a/0 i 4", "bb/0 bb/0 i 4", "table:gone/z/0 table:gone/z/0 i 4", "table:u/z/0 table:u/z/0 id -1",
+		"table:v//new/in/2 table:v//new/in/2 i 4", "z/0 z/0 id -1", "z/1 z/1 id -1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -35,6 +35,21 @@ const tableSplit = "table:"
 // prefix begins the names of a table's splits.
 func (t *Table) prefix() string { return tableSplit + url.PathEscape(t.Step) + "/" }
 
+// cutTable takes a split's name apart into what says that it is a table's, "" for one of the source, and the name that it has there.
+func cutTable(split string) (prefix, name string) {
+	if !strings.HasPrefix(split, tableSplit) {
+		return "", split
+	}
+	end := strings.IndexByte(split, '/') + 1
+	return split[:end], split[end:]
+}
+
+// ownerless says that a split is that of a table which is not there any more.
+func (d *Definition) ownerless(split string) bool {
+	prefix, _ := cutTable(split)
+	return prefix != "" && !slices.ContainsFunc(d.Tables, func(t Table) bool { return t.prefix() == prefix })
+}
+
 // enrich returns the step of a table and its place among the pipeline's steps.
 func (d *Definition) enrich(t *Table) (*step.Enrich, int) {
 	for i, s := range d.Steps {

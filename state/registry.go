@@ -32,6 +32,8 @@ type Wanted struct {
 	// Discard names steps whose stored states are given up. Pass it only until a checkpoint that was made with it is published:
 	// passed again it would discard what was kept since.
 	Discard []string
+	// Fixed names steps whose stored states can't be given up, because what made them was read already and is not read again.
+	Fixed []string
 }
 
 func stateID(d *Descriptor) string { return d.Step + "\x00" + d.Name }
@@ -54,7 +56,7 @@ func NewRegistry(stored []Slot, wanted Wanted) (*Registry, error) {
 	}
 	var errs []error
 	for i := range wanted.States {
-		errs = append(errs, r.want(&wanted.States[i]))
+		errs = append(errs, r.want(&wanted.States[i], wanted.Fixed))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -79,7 +81,7 @@ func (r *Registry) checkStored() error {
 	return nil
 }
 
-func (r *Registry) want(d *Descriptor) error {
+func (r *Registry) want(d *Descriptor, fixed []string) error {
 	const op = "state.NewRegistry"
 	if kindByte(d.Kind) == 0 || d.Step == "" || d.Name == "" {
 		return fault.E(op, fault.Misconfigured, fmt.Errorf("state %q of step %q: no name or an unknown kind %q", d.Name, d.Step, d.Kind))
@@ -93,7 +95,7 @@ func (r *Registry) want(d *Descriptor) error {
 			continue
 		}
 		if s.Descriptor != *d {
-			return conflict(&s.Descriptor, d)
+			return conflict(&s.Descriptor, d, fixed)
 		}
 		r.current[stateID(d)] = i
 		return nil
@@ -110,11 +112,13 @@ func (r *Registry) want(d *Descriptor) error {
 	return nil
 }
 
-func conflict(stored, wanted *Descriptor) error {
+func conflict(stored, wanted *Descriptor, fixed []string) error {
+	remedy := "give the step a new id, so that it begins with nothing beside the old state"
+	if !slices.Contains(fixed, wanted.Step) {
+		remedy += fmt.Sprintf(", or start once with --discard-state %s to give the old state up", wanted.Step)
+	}
 	return fault.WithRemedy("state.NewRegistry", fault.Misconfigured,
-		fmt.Errorf("step %q, state %q: the stored state is %s, the step now needs %s", wanted.Step, wanted.Name, stored, wanted),
-		fmt.Sprintf("give the step a new id, so that it begins with nothing beside the old state, or start once with --discard-state %s "+
-			"to give the old state up", wanted.Step))
+		fmt.Errorf("step %q, state %q: the stored state is %s, the step now needs %s", wanted.Step, wanted.Name, stored, wanted), remedy)
 }
 
 // String returns what decides whether stored state can be used: kind, type and version of the encoding.

@@ -53,6 +53,10 @@ func TestRegistry_refusesAnotherType(t *testing.T) {
 		if remedy := fault.RemedyOf(err); !strings.Contains(remedy, "--discard-state per_user") || !strings.Contains(remedy, "new id") {
 			t.Errorf("%s: remedy %q", name, remedy)
 		}
+		_, err = NewRegistry(stored, Wanted{States: []Descriptor{d}, Fixed: []string{"per_user"}})
+		if remedy := fault.RemedyOf(err); strings.Contains(remedy, "--discard-state") || !strings.Contains(remedy, "new id") {
+			t.Errorf("%s: remedy %q for a step whose state can't be given up", name, remedy)
+		}
 	}
 }
 

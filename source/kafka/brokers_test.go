@@ -54,7 +54,7 @@ func TestReader_leaderMovesLoseNothing(t *testing.T) {
 	work.Wait()
 	for p := range 4 {
 		split := fmt.Sprintf("orders/%d", p)
-		if diff := cmp.Diff(numbered("v", 0, each*rounds), values(l, split)); diff != "" {
+		if diff := cmp.Diff(numbered("v", 0, each*rounds), l.Values(split)); diff != "" {
 			t.Errorf("split %s: records differ (-want +got):\n%s", split, diff)
 		}
 		if epoch := l.At[split].LeaderEpoch; epoch < 1 {
@@ -140,7 +140,7 @@ func TestReader_brokerDownIsWaitedForVisibly(t *testing.T) {
 	way.mend()
 	splits[0].Offset = 1
 	l := readCount(t, r, splits, 1)
-	if diff := cmp.Diff([]string{"meanwhile"}, values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff([]string{"meanwhile"}, l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	eventually(t, "the reader waits no more", func() bool { return r.Waiting() == "" })
@@ -287,7 +287,7 @@ func TestReader_readsFromThePreferredReplica(t *testing.T) {
 	produce(t, cl, "orders", 0, "second")
 	splits[0].Offset = 1
 	l := readCount(t, r, splits, 1)
-	if diff := cmp.Diff([]string{"second"}, values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff([]string{"second"}, l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 }
@@ -327,7 +327,7 @@ func TestReader_worksWithoutLeaderEpochRequests(t *testing.T) {
 	src, splits := boundedSource(t, c, "orders")
 	splits[0].Offset, splits[0].LeaderEpoch = 2, 0
 	l := readAll(t, openReader(t, src, splits, nil), splits)
-	if diff := cmp.Diff(numbered("v", 2, 5), values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff(numbered("v", 2, 5), l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 }

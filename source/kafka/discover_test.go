@@ -205,7 +205,7 @@ func TestSource_findsNewPartitionsAndTopics(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := readCount(t, r, append(known, found...), 3)
-	if diff := cmp.Diff([]string{"first", "second"}, values(l, "orders-b/0")); diff != "" {
+	if diff := cmp.Diff([]string{"first", "second"}, l.Values("orders-b/0")); diff != "" {
 		t.Errorf("records of the new topic differ (-want +got):\n%s", diff)
 	}
 	if err := r.Add(t.Context(), found[:1]); fault.KindOf(err) != fault.Misconfigured {
@@ -320,7 +320,7 @@ func TestSource_worksWithoutTopicIDs(t *testing.T) {
 		t.Errorf("got the identity %q, want none", splits[0].Identity)
 	}
 	l := readAll(t, openReader(t, src, splits, nil), splits)
-	if diff := cmp.Diff(numbered("v", 0, 5), values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff(numbered("v", 0, 5), l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	findings := src.Check(t.Context())

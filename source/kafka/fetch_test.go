@@ -56,7 +56,7 @@ func TestReader_finishesOverATailWithoutRecords(t *testing.T) {
 				t.Fatalf("got the bound %d, want %d", splits[0].Until, tc.end)
 			}
 			l := readAll(t, openReader(t, src, splits, nil), splits)
-			if diff := cmp.Diff(tc.want, values(l, "orders/0")); diff != "" {
+			if diff := cmp.Diff(tc.want, l.Values("orders/0")); diff != "" {
 				t.Errorf("records differ (-want +got):\n%s", diff)
 			}
 			if at := int64(l.At["orders/0"].Offset); at != tc.end {
@@ -74,7 +74,7 @@ func TestReader_reportsProgressWithoutRecords(t *testing.T) {
 	splits := discover(t, src)
 	r := openReader(t, src, splits, nil)
 	transaction(t, cl, kgo.TryAbort, "orders", "a", "b")
-	l, err := collect(t, r, splits, func(l *sourcetest.Log) bool { return l.At["orders/0"].Offset == 3 })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return l.At["orders/0"].Offset == 3 })
 	if err != nil || count(l) > 0 {
 		t.Errorf("got %d records, %v, want only progress to 3", count(l), err)
 	}
@@ -94,7 +94,7 @@ func TestReader_readUncommittedReadsAll(t *testing.T) {
 	src := newSource(t, s)
 	splits := discover(t, src)
 	l := readAll(t, openReader(t, src, splits, nil), splits)
-	if diff := cmp.Diff([]string{"aborted", "open"}, values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff([]string{"aborted", "open"}, l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 }
@@ -128,7 +128,7 @@ func TestReader_finishesOverACompactedTail(t *testing.T) {
 	splits[0].Until = 7
 	emptyFrom(c, 3, 7)
 	l := readAll(t, openReader(t, src, splits, nil), splits)
-	if diff := cmp.Diff(numbered("v", 0, 3), values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff(numbered("v", 0, 3), l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	if at := l.At["orders/0"].Offset; at != 7 {
@@ -269,19 +269,19 @@ func TestReader_checksEveryBatch(t *testing.T) {
 				return all
 			})
 			r := openReader(t, src, splits, nil)
-			l, err := collect(t, r, splits, allFinished(splits))
+			l, err := sourcetest.Collect(t, r, splits, allFinished(splits))
 			if times == 2 {
 				if err != nil {
 					t.Fatalf("damaged on the way: got %v, want no error", err)
 				}
 				want := append(numbered("first", 0, 3), numbered("second", 0, 3)...)
-				if diff := cmp.Diff(want, values(l, "orders/0")); diff != "" {
+				if diff := cmp.Diff(want, l.Values("orders/0")); diff != "" {
 					t.Errorf("records differ (-want +got):\n%s", diff)
 				}
 				return
 			}
 			wantFault(t, err, fault.Corrupt, "orders/0", "offset 3", "CRC-32C")
-			if diff := cmp.Diff(numbered("first", 0, 3), values(l, "orders/0")); diff != "" {
+			if diff := cmp.Diff(numbered("first", 0, 3), l.Values("orders/0")); diff != "" {
 				t.Errorf("records before the corrupt ones differ (-want +got):\n%s", diff)
 			}
 		})
@@ -352,7 +352,7 @@ func TestReader_handsOutWhatCameBeforeAFailure(t *testing.T) {
 		defer r.mu.Unlock()
 		return r.mu.err != nil
 	})
-	l, err := collect(t, r, splits, func(*sourcetest.Log) bool { return false })
+	l, err := sourcetest.Collect(t, r, splits, func(*sourcetest.Log) bool { return false })
 	wantFault(t, err, fault.Lost, "orders/0")
 	if count(l) != 3 {
 		t.Errorf("got %d records before the failure, want 3", count(l))

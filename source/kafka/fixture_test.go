@@ -138,28 +138,6 @@ func openReader(t *testing.T, src *Source, splits []source.Split, budget source.
 	return r
 }
 
-// collect polls until done says so, or the reader fails. It releases as it goes.
-func collect(t *testing.T, r *Reader, splits []source.Split, done func(l *sourcetest.Log) bool) (*sourcetest.Log, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	l := sourcetest.NewLog(splits)
-	for !done(l) {
-		f, err := r.Poll(ctx)
-		if err != nil {
-			return l, err
-		}
-		if f.Next.Split == "" {
-			t.Fatalf("nothing came for %s; at %v; the reader waits for %q", patience, l.At, r.Waiting())
-		}
-		l.Take(t, f)
-		if f.Release != nil {
-			f.Release()
-		}
-	}
-	return l, nil
-}
-
 func allFinished(splits []source.Split) func(l *sourcetest.Log) bool {
 	return func(l *sourcetest.Log) bool { return len(l.Finished) == len(splits) }
 }
@@ -167,7 +145,7 @@ func allFinished(splits []source.Split) func(l *sourcetest.Log) bool {
 // readAll reads all of bounded splits.
 func readAll(t *testing.T, r *Reader, splits []source.Split) *sourcetest.Log {
 	t.Helper()
-	l, err := collect(t, r, splits, allFinished(splits))
+	l, err := sourcetest.Collect(t, r, splits, allFinished(splits))
 	if err != nil {
 		t.Fatalf("poll: %v", err)
 	}
@@ -177,7 +155,7 @@ func readAll(t *testing.T, r *Reader, splits []source.Split) *sourcetest.Log {
 // readCount reads until a number of records has come.
 func readCount(t *testing.T, r *Reader, splits []source.Split, n int) *sourcetest.Log {
 	t.Helper()
-	l, err := collect(t, r, splits, func(l *sourcetest.Log) bool { return count(l) >= n })
+	l, err := sourcetest.Collect(t, r, splits, func(l *sourcetest.Log) bool { return count(l) >= n })
 	if err != nil {
 		t.Fatalf("poll: %v", err)
 	}
@@ -192,18 +170,10 @@ func count(l *sourcetest.Log) int {
 	return n
 }
 
-func values(l *sourcetest.Log, split string) []string {
-	var all []string
-	for _, r := range l.Records[split] {
-		all = append(all, r.Value)
-	}
-	return all
-}
-
 // pollError polls until the reader fails and returns the error.
 func pollError(t *testing.T, r *Reader, splits []source.Split) error {
 	t.Helper()
-	_, err := collect(t, r, splits, func(*sourcetest.Log) bool { return false })
+	_, err := sourcetest.Collect(t, r, splits, func(*sourcetest.Log) bool { return false })
 	return err
 }
 

@@ -64,7 +64,7 @@ func TestReader_skipGoesOnBehindDeletedRecordsAndCounts(t *testing.T) {
 	}
 	r := openReader(t, src, splits, nil)
 	l := readCount(t, r, splits, 4)
-	if diff := cmp.Diff(numbered("v", 6, 10), values(l, "orders/0")); diff != "" {
+	if diff := cmp.Diff(numbered("v", 6, 10), l.Values("orders/0")); diff != "" {
 		t.Errorf("records differ (-want +got):\n%s", diff)
 	}
 	if got := r.Lost(); got != 4 {
@@ -207,12 +207,12 @@ func TestReader_deletedTopicIsLostAfterAWhile(t *testing.T) {
 	begin := time.Now()
 	fetches := observe(t, c, kmsg.Fetch)
 	splits[0].Offset = 1
-	l, err := collect(t, r, splits, func(*sourcetest.Log) bool { return false })
+	l, err := sourcetest.Collect(t, r, splits, func(*sourcetest.Log) bool { return false })
 	wantFault(t, err, fault.Lost, "orders/0", splits[0].Identity)
 	if waited := time.Since(begin); waited < s.GoneAfter {
 		t.Errorf("got the error after %s, want it after gone_after = %s", waited, s.GoneAfter)
 	}
-	if diff := cmp.Diff([]string{"goes on"}, values(l, "others/0")); diff != "" {
+	if diff := cmp.Diff([]string{"goes on"}, l.Values("others/0")); diff != "" {
 		t.Errorf("the other topic's records differ (-want +got):\n%s", diff)
 	}
 	if n := fetches.Hits(); n > 20 {
@@ -237,7 +237,7 @@ func TestReader_unknownForAMomentGoesOn(t *testing.T) {
 			defer h.Remove()
 			begin := time.Now()
 			l := readAll(t, openReader(t, src, splits, nil), splits)
-			if diff := cmp.Diff(numbered("v", 0, 10), values(l, "orders/0")); diff != "" {
+			if diff := cmp.Diff(numbered("v", 0, 10), l.Values("orders/0")); diff != "" {
 				t.Errorf("records differ (-want +got):\n%s", diff)
 			}
 			if h.Hits() != 3 {

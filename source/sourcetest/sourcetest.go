@@ -36,7 +36,7 @@ type Record struct {
 }
 
 // patience is how long the suite waits for a poll that must say something.
-const patience = 30 * time.Second
+const patience = 40 * time.Second
 
 // unlimited is the capacity of a budget that bounds nothing.
 const unlimited = 1 << 40
@@ -185,6 +185,35 @@ func Records(f source.Fetch) []Record {
 	}
 	slices.SortFunc(all, func(a, b Record) int { return int(a.Offset - b.Offset) })
 	return all
+}
+
+// Values returns the values of a split's records, in order.
+func (l *Log) Values(split string) []string {
+	var all []string
+	for _, r := range l.Records[split] {
+		all = append(all, r.Value)
+	}
+	return all
+}
+
+// Collect polls until done says so, or the reader fails, and releases as it goes. The test fails when nothing comes for a while.
+func Collect(t *testing.T, r source.Reader, splits []source.Split, done func(l *Log) bool) (*Log, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l := NewLog(splits)
+	for !done(l) {
+		f, err := r.Poll(ctx)
+		if err != nil {
+			return l, err
+		}
+		if f.Next.Split == "" {
+			t.Fatalf("nothing came for %s; at %v; the reader waits for %q", patience, l.At, r.Waiting())
+		}
+		l.Take(t, f)
+		release(f)
+	}
+	return l, nil
 }
 
 // readAll polls until all splits are finished, releasing as it goes.
