@@ -77,7 +77,7 @@ crash nothing is lost and nothing is doubled.`,
 	}
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "ingestd.toml", "the config file")
 	root.AddCommand(a.runCommand(), a.validateCommand(), a.demoCommand(), a.versionCommand(), a.checkpointCommand(), a.offsetsCommand(),
-		a.savepointCommand(), a.stateCommand(), a.fsckCommand(), a.pauseCommand(), a.resumeCommand(), a.referenceCommand())
+		a.savepointCommand(), a.stateCommand(), a.fsckCommand(), a.pauseCommand(), a.resumeCommand(), a.txnCommand(), a.referenceCommand())
 	return root
 }
 

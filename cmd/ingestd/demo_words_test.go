@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/ingestd/ingestd/examples"
 )
 
 // The demo of keyed state, cut short: the daemon dies in each step of a checkpoint, as a batch and as a stream, and every run counts
@@ -53,14 +51,5 @@ func TestDemoWordcount_countsAsOneUndisturbedRun(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "ingestd-demo-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
-	}
-}
-
-// The configs of the examples are right as they stand.
-func TestExamples_validate(t *testing.T) {
-	h := newHome(t)
-	for name, config := range map[string]string{"wordcount": examples.WordCount, "wordstream": examples.WordStream} {
-		h.write("my.toml", config)
-		h.run("validate", "-c", "my.toml").want(t, 0, name, "exactly-once")
 	}
 }

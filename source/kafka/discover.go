@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -157,11 +156,7 @@ func (s *Source) fresh(known []source.Split, listed map[string]topicMeta, waited
 	}
 	topics := slices.Clone(s.plan.Topics)
 	if s.plan.regex != nil {
-		for _, name := range slices.Sorted(maps.Keys(listed)) {
-			if !listed[name].internal && s.plan.regex.MatchString(name) {
-				topics = append(topics, name)
-			}
-		}
+		topics = append(topics, s.matching(listed)...)
 	}
 	var fresh []splitKey
 	for _, name := range topics {

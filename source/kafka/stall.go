@@ -3,11 +3,12 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/ingestd/ingestd/internal/kafkatxn"
 )
 
 const (
@@ -37,9 +38,9 @@ func (r *Reader) held(ctx context.Context, s *split) error {
 		return nil
 	}
 	s.diagnoseAt = now.Add(stuckAgain)
-	leader, offset := s.leader, s.stable
+	offset := s.stable
 	r.mu.Unlock()
-	who := openTransaction(ctx, r.client, leader, s.key, offset)
+	who := openTransaction(ctx, r.client, s.key, offset)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.holder, s.stalled = who, true
@@ -57,45 +58,21 @@ func (r *Reader) stuckText(s *split, now time.Time) string {
 }
 
 // openTransaction names the transaction that begins at an offset, as far as the brokers let us know.
-func openTransaction(ctx context.Context, client *kgo.Client, leader int32, key splitKey, offset int64) string {
+func openTransaction(ctx context.Context, client *kgo.Client, key splitKey, offset int64) string {
 	const unknown = "an open transaction"
-	req := kmsg.NewPtrDescribeProducersRequest()
-	t := kmsg.NewDescribeProducersRequestTopic()
-	t.Topic, t.Partitions = key.topic, []int32{key.partition}
-	req.Topics = append(req.Topics, t)
-	kresp, err := client.Broker(int(leader)).Request(ctx, req)
+	open, err := kafkatxn.Open(ctx, client, []string{key.topic})
 	if err != nil {
 		return unknown
 	}
-	resp, ok := kresp.(*kmsg.DescribeProducersResponse)
-	if !ok {
-		return unknown
-	}
-	producer := int64(-1)
-	for i := range resp.Topics {
-		for j := range resp.Topics[i].Partitions {
-			for _, p := range resp.Topics[i].Partitions[j].ActiveProducers {
-				if p.CurrentTxnStartOffset == offset {
-					producer = p.ProducerID
-				}
-			}
-		}
-	}
-	if producer < 0 {
-		return unknown
-	}
-	list := kmsg.NewPtrListTransactionsRequest()
-	list.ProducerIDFilters = []int64{producer}
-	for _, shard := range client.RequestSharded(ctx, list) {
-		resp, ok := shard.Resp.(*kmsg.ListTransactionsResponse)
-		if shard.Err != nil || !ok || kerr.ErrorForCode(resp.ErrorCode) != nil {
+	for i := range open {
+		t := &open[i]
+		if !slices.ContainsFunc(t.Places, func(p kafkatxn.Place) bool { return p.Partition == key.partition && p.From == offset }) {
 			continue
 		}
-		for _, state := range resp.TransactionStates {
-			if state.ProducerID == producer {
-				return fmt.Sprintf("the open transaction %q (producer %d, state %s)", state.TransactionalID, producer, state.TransactionState)
-			}
+		if t.ID == "" {
+			return fmt.Sprintf("the open transaction of producer %d", t.ProducerID)
 		}
+		return fmt.Sprintf("the open transaction %q (producer %d, state %s)", t.ID, t.ProducerID, t.State)
 	}
-	return fmt.Sprintf("the open transaction of producer %d", producer)
+	return unknown
 }
