@@ -39,8 +39,8 @@ func (c *Claim) check() error {
 //   - sinks are unique; pending committables are in order of (lease, checkpoint, unit), above the last that is known Committed
 //     and not above this manifest; their segments lie in this lane's staging folder, under a lease up to this one;
 //   - a replaced unit is pending no more;
-//   - the counters balance (I12): as StageCount says, a stage's In is what the stage before handed on, and
-//     DeadLetters is what all stages refused;
+//   - the counters balance (I12): as StageCount says, a stage's In is what the stage before handed on (for each sink: the last
+//     stage before all sinks), and DeadLetters is what all stages refused;
 //   - Kept is in order, and so is Pinned, which names none that is not kept.
 func (m *Manifest) Check() error {
 	if err := m.check(); err != nil {
@@ -190,6 +190,9 @@ func (m *Manifest) checkSink(i int) error {
 	if slices.ContainsFunc(m.Sinks[:i], func(o SinkState) bool { return o.Name == s.Name }) {
 		return errors.New("named twice")
 	}
+	if s.Held < 0 {
+		return fmt.Errorf("%d rows held, want none below 0", s.Held)
+	}
 	if (s.Lease == 0) != (s.Checkpoint == 0) {
 		return fmt.Errorf("known committed is lease %d, checkpoint %d, want both or neither", s.Lease, s.Checkpoint)
 	}
@@ -285,8 +288,8 @@ func (c *Counters) check() error {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("stage %q: %w", s.Stage, err)
 		}
-		if i > 0 && s.In != c.Stages[i-1].Out() {
-			return fmt.Errorf("stage %q took %d, and %q passed %d", s.Stage, s.In, c.Stages[i-1].Stage, c.Stages[i-1].Out())
+		if before := c.before(i); before != nil && s.In != before.Out() {
+			return fmt.Errorf("stage %q took %d, and %q passed %d", s.Stage, s.In, before.Stage, before.Out())
 		}
 		if s.Refused > math.MaxInt64-refused {
 			return fmt.Errorf("stage %q: more refused than can be counted", s.Stage)

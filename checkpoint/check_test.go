@@ -83,6 +83,16 @@ func TestManifestCheck_findsEveryBrokenRule(t *testing.T) {
 		{"a stage that lost one", func(m *Manifest) { stage(m, 2).Filtered-- }, "I12"},
 		{"a stage that made one", func(m *Manifest) { stage(m, 2).Refused++ }, "I12"},
 		{"one lost between stages", func(m *Manifest) { stage(m, 3).In--; stage(m, 3).Passed-- }, "I12"},
+		{"rows that one of several sinks did not get", func(m *Manifest) { *m = *routedManifest().Manifest; stage(m, 5).In--; stage(m, 5).Filtered-- }, `stage "sink:archive" took 84, and "route" passed 85`},
+		{"a sink behind another", func(m *Manifest) {
+			*m = *routedManifest().Manifest
+			*stage(m, 5) = StageCount{Stage: "sink:archive", In: 50, Passed: 49, Refused: 1}
+		}, `and "route" passed 85`},
+		{"a stage behind sinks", func(m *Manifest) {
+			*m = *routedManifest().Manifest
+			m.Counters.Stages = append(m.Counters.Stages, StageCount{Stage: "step:late", In: 85, Passed: 85})
+		}, `and "sink:archive" passed 80`},
+		{"rows held below none", func(m *Manifest) { m.Sinks[1].Held = -1 }, "-1 rows held"},
 		{"a letter too many", func(m *Manifest) { m.Counters.DeadLetters++ }, "I12"},
 		{"a letter lost", func(m *Manifest) { m.Counters.DeadLetters-- }, "I12"},
 		{"a count below 0", func(m *Manifest) { stage(m, 2).Filtered, stage(m, 2).Refused = 8, -1 }, "below 0"},

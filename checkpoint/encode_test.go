@@ -95,8 +95,23 @@ func pinnedManifest() Entry {
 	return e
 }
 
+// routedManifest has several sinks with rows of their own, one of which collects them.
+func routedManifest() Entry {
+	e := fullManifest()
+	m := e.Manifest
+	m.Sinks = []SinkState{m.Sinks[0], {Name: "archive", Lease: 1, Checkpoint: 12, Held: 80, State: []byte("{}")}, m.Sinks[1]}
+	m.Counters.Stages = append(m.Counters.Stages[:3:3],
+		StageCount{Stage: "route", In: 90, Passed: 85, Filtered: 5},
+		StageCount{Stage: "sink:sink", In: 85, Passed: 50, Filtered: 33, Refused: 2},
+		StageCount{Stage: "sink:archive", In: 85, Passed: 80, Filtered: 4, Refused: 1},
+	)
+	m.Counters.DeadLetters = 6
+	return e
+}
+
 func entries() map[string]Entry {
 	return map[string]Entry{
+		"manifest-routed.v1.entry": routedManifest(),
 		"manifest-pinned.v1.entry": pinnedManifest(),
 		"claim.v1.entry":           claimEntry(),
 		"manifest-first.v1.entry":  firstManifest(),

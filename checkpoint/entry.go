@@ -1,6 +1,8 @@
 package checkpoint
 
 import (
+	"strings"
+
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
@@ -115,9 +117,14 @@ type SinkState struct {
 	// Pending are the committables that are decided and not known Committed, in the order in which they are committed: all
 	// that were published before, by any lease, and this checkpoint's own.
 	Pending []sink.Committable `json:"pending,omitempty"`
+	// Held counts rows that are prepared and decided and that no committable names so far: the sink collects them, by its state.
+	Held int64 `json:"held,omitzero"`
 	// State is the sink's own.
 	State []byte `json:"state,omitempty"`
 }
+
+// Unfinished reports whether the sink has rows that are decided and may not be in its target.
+func (s *SinkState) Unfinished() bool { return len(s.Pending) > 0 || s.Held > 0 }
 
 // Replaced records that rows of a unit were refused at commit and that another unit took its place.
 type Replaced struct {
@@ -130,7 +137,7 @@ type Replaced struct {
 }
 
 // Counters count every record since the pipeline began (I12), stage by stage in the order of the way: "source", "decode",
-// "step:NAME", "sink:NAME".
+// "step:NAME", "route", "sink:NAME". The sinks are side by side: each takes in what the last stage before them handed on.
 type Counters struct {
 	Stages []StageCount `json:"stages"`
 	// DeadLetters is what the dead-letter sink took: the sum of what all stages refused.
@@ -203,10 +210,25 @@ func (c *Counters) Balanced() bool {
 	var refused int64
 	for i := range c.Stages {
 		s := &c.Stages[i]
-		if !s.balanced() || i > 0 && s.In != c.Stages[i-1].Out() {
+		if before := c.before(i); !s.balanced() || before != nil && s.In != before.Out() {
 			return false
 		}
 		refused += s.Refused
 	}
 	return c.DeadLetters == refused
 }
+
+// before returns the stage whose rows a stage takes in, nil for the first: the one in front of it, and for each of several sinks the
+// one in front of them all.
+func (c *Counters) before(i int) *StageCount {
+	isSink := strings.HasPrefix(c.Stages[i].Stage, SinkStage)
+	for i--; i >= 0; i-- {
+		if !isSink || !strings.HasPrefix(c.Stages[i].Stage, SinkStage) {
+			return &c.Stages[i]
+		}
+	}
+	return nil
+}
+
+// SinkStage begins the name of a sink's stage in [Counters] and in dead letters; the sink's own name follows.
+const SinkStage = "sink:"

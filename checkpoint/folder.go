@@ -21,6 +21,7 @@ const (
 	PartSegments   Part = folderStaging
 	PartState      Part = folderState
 	PartSavepoints Part = "savepoints"
+	PartCache      Part = folderCache
 	PartUnknown    Part = ""
 )
 
@@ -45,8 +46,8 @@ func Locate(pipeline, name string) Located {
 		l.Part = PartPipeline
 	case elements[0] == folderLog:
 		l.Part = PartLog
-	case elements[0] == string(PartSavepoints):
-		l.Part = PartSavepoints
+	case elements[0] == string(PartSavepoints), elements[0] == folderCache:
+		l.Part = Part(elements[0])
 	case len(elements) == 4 && (elements[0] == folderStaging || elements[0] == folderState):
 		lane, laneOK := parseNumber(elements[1])
 		lease, leaseOK := parseNumber(strings.TrimLeft(elements[2], "0"))

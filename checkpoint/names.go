@@ -14,7 +14,7 @@ import (
 // StoreName is the object with the store's ID.
 const StoreName = "store"
 
-// What lies in a pipeline's folder. The names state, savepoints and plan are reserved: nothing else may be put under them.
+// What lies in a pipeline's folder. The name plan is reserved.
 const (
 	folderLog      = "log"
 	folderStaging  = "staging"

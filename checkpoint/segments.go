@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
@@ -28,6 +30,7 @@ type Segments struct {
 	lane     record.Lane
 	lease    record.Lease
 	last     atomic.Uint64 // number of the newest name
+	fresh    freshSegments
 }
 
 // NewSegments returns the segment folder of the run that holds lease. The lease must be its own: the first name of a lease is
@@ -61,6 +64,7 @@ func (s *Segments) Put(ctx context.Context, data []byte, rows int64) (sink.Segme
 	}
 	switch {
 	case err == nil:
+		s.fresh.keep(seg.Name, data)
 		return seg, nil
 	case errors.Is(err, ErrExists):
 		if err := s.isMine(ctx, name, data); err != nil {
@@ -98,7 +102,10 @@ func (s *Segments) Get(ctx context.Context, seg sink.Segment) ([]byte, error) {
 		return nil, fault.E(op, fault.Corrupt, err)
 	}
 	name := ObjectName(s.pipeline, seg.Name)
-	data, err := s.store.Get(ctx, name)
+	data, err := s.fresh.get(seg.Name), error(nil)
+	if data == nil {
+		data, err = s.store.Get(ctx, name)
+	}
 	switch {
 	case errors.Is(err, ErrNotExist):
 		return nil, fault.E(op, fault.Lost, fmt.Errorf("segment %s with %d rows: %w", name, seg.Rows, err))
@@ -129,17 +136,64 @@ func (s *Segments) Sweep(ctx context.Context, upTo record.Lease, keep map[string
 	if err != nil {
 		return 0, fault.E(op, fault.KindOf(err), err)
 	}
-	deleted := 0
-	for _, name := range names {
+	gone := slices.DeleteFunc(names, func(name string) bool {
 		relative := name[len(s.pipeline)+1:]
 		lane, lease, err := parseSegment(relative)
-		if err != nil || lane != s.lane || lease > upTo || keep[relative] {
-			continue
-		}
-		if err := s.store.Delete(ctx, name); err != nil {
-			return deleted, fault.E(op, fault.KindOf(err), fmt.Errorf("segment %s: %w", name, err))
-		}
-		deleted++
+		return err != nil || lane != s.lane || lease > upTo || keep[relative]
+	})
+	deleted, err := deleteAll(ctx, s.store, gone)
+	if err != nil {
+		return deleted, fault.E(op, fault.KindOf(err), fmt.Errorf("segments: %w", err))
 	}
 	return deleted, nil
+}
+
+const (
+	// freshBytesMax bounds the segments that a run still has in memory: those of a few checkpoints of a pipeline that writes little.
+	// Who writes more reads them back, and does not feel the requests.
+	freshBytesMax = 4 << 20
+	// freshSegmentMax is the largest of them.
+	freshSegmentMax = 256 << 10
+)
+
+// freshSegments are small segments that were stored lately, so that their commit needs no request. They are what the store has: a
+// segment's name is used for one content only. The zero value is empty.
+type freshSegments struct {
+	mu struct {
+		sync.Mutex
+		bytes int
+		names []string // the oldest first
+		data  map[string][]byte
+	}
+}
+
+func (f *freshSegments) keep(name string, data []byte) {
+	if len(data) > freshSegmentMax {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.data == nil {
+		f.mu.data = map[string][]byte{}
+	}
+	f.mu.names = append(f.mu.names, name)
+	f.mu.data[name] = append([]byte{}, data...)
+	f.mu.bytes += len(data)
+	for f.mu.bytes > freshBytesMax {
+		oldest := f.mu.names[0]
+		f.mu.bytes -= len(f.mu.data[oldest])
+		f.mu.names = f.mu.names[1:]
+		delete(f.mu.data, oldest)
+	}
+}
+
+// get returns a copy, or nil.
+func (f *freshSegments) get(name string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	data, ok := f.mu.data[name]
+	if !ok {
+		return nil
+	}
+	return append([]byte{}, data...)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,17 +83,11 @@ func (o *StateObjects) Sweep(ctx context.Context, lane record.Lane, below record
 	if err != nil {
 		return 0, wrap(op, prefix, err)
 	}
-	swept := 0
-	for _, full := range names {
+	gone := slices.DeleteFunc(names, func(full string) bool {
 		lease, _, _ := strings.Cut(strings.TrimPrefix(full, prefix), "/")
 		n, err := strconv.ParseUint(lease, 10, 64)
-		if err != nil || record.Lease(n) >= below || keep[strings.TrimPrefix(full, o.pipeline+"/")] {
-			continue
-		}
-		if err := o.store.Delete(ctx, full); err != nil {
-			return swept, wrap(op, full, err)
-		}
-		swept++
-	}
-	return swept, nil
+		return err != nil || record.Lease(n) >= below || keep[strings.TrimPrefix(full, o.pipeline+"/")]
+	})
+	swept, err := deleteAll(ctx, o.store, gone)
+	return swept, wrap(op, prefix, err)
 }

@@ -27,6 +27,43 @@ type Store interface {
 	Delete(ctx context.Context, name string) error
 }
 
+// BatchDeleter is a [Store] that removes many objects by fewer requests than one for each.
+type BatchDeleter interface {
+	// DeleteAll removes objects, in the order of their names' places or all at once; nil also for those that are not there. An error
+	// may have removed any of them. Error kinds as Store.Delete.
+	DeleteAll(ctx context.Context, names []string) error
+}
+
+// Prober is a [Store] whose server may lack what a store must promise.
+type Prober interface {
+	// Probe tries it, by an object of its own that it removes. Error kinds: fault.Misconfigured with what a person must do,
+	// fault.Transient when it could not be found out.
+	Probe(ctx context.Context) error
+}
+
+// DeleteAll removes objects by as few requests as the store allows. After an error any of them may be gone; it may be called again.
+// An object must not be in the same call as a manifest that names it: nobody says which goes first.
+func DeleteAll(ctx context.Context, store Store, names []string) error {
+	_, err := deleteAll(ctx, store, names)
+	return err
+}
+
+// deleteAll also tells how many are gone for sure.
+func deleteAll(ctx context.Context, store Store, names []string) (int, error) {
+	if b, ok := store.(BatchDeleter); ok && len(names) > 1 {
+		if err := b.DeleteAll(ctx, names); err != nil {
+			return 0, err
+		}
+		return len(names), nil
+	}
+	for i, name := range names {
+		if err := store.Delete(ctx, name); err != nil {
+			return i, err
+		}
+	}
+	return len(names), nil
+}
+
 // ErrExists says that Create found an object under the name.
 var ErrExists = errors.New("object exists")
 

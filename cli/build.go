@@ -86,8 +86,7 @@ func (a *app) load(logTo io.Writer) (*loaded, error) {
 
 // define makes one pipeline. What is wrong is reported in the file.
 func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
-	env := Env{Log: l.log.With(slog.String("pipeline", p.Name)), Pipeline: p.ID, DataDir: l.daemon.DataDir}
-	env.Encoder = func(s *config.Section) (codec.EncoderFactory, bool) { return nested(a.plugins.Encoders, s, "encoder", env) }
+	env := a.withEncoders(Env{Log: l.log.With(slog.String("pipeline", p.Name)), Pipeline: p.ID, DataDir: l.daemon.DataDir})
 	d := &pipeline.Definition{
 		Name: p.Name, ID: p.ID, Delivery: p.Delivery, Tasks: p.Tasks,
 		Checkpoint: pipeline.CheckpointSettings{
@@ -105,7 +104,7 @@ func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 	ok := make([]bool, 6)
 	d.Source, ok[0] = find(a.plugins.Sources, p.Source, env)
 	d.Codec, ok[1] = find(a.plugins.Codecs, p.Decode, env)
-	d.Sink, ok[2] = find(a.plugins.Sinks, p.Sink, env)
+	d.Sinks, ok[2] = a.sinks(p, env)
 	l.stores[p.Name], ok[3] = find(a.plugins.Stores, p.Checkpoint.Store, env)
 	d.DeadLetter, ok[4] = a.deadLetter(p, d, env)
 	d.Steps, ok[5] = a.steps(p, d, env)
@@ -122,18 +121,39 @@ func (a *app) define(l *loaded, p config.Pipeline) *pipeline.Definition {
 	return bind(p, d)
 }
 
+// withEncoders lets sinks make the encoders that their sections name.
+func (a *app) withEncoders(env Env) Env {
+	env.Encoder = func(s *config.Section) (codec.EncoderFactory, bool) {
+		return nested(a.plugins.Encoders, s, "encoder", env)
+	}
+	return env
+}
+
 // bind checks steps and codec against each other, as far as the config alone allows it, and reports what does not fit.
 func bind(p config.Pipeline, d *pipeline.Definition) *pipeline.Definition {
 	_, err := pipeline.Bind(d)
 	if err == nil {
 		return d
 	}
-	at := p.Decode
 	if e, ok := errors.AsType[*pipeline.StepError](err); ok {
-		at, err = p.Steps[e.Place], e.Err
+		p.Steps[e.Place].Errorf("", "%s", describe(e.Err))
+	} else if e, ok := errors.AsType[*pipeline.RouteError](err); ok {
+		p.Sinks[e.Place].Errorf(e.Key, "%s", describe(e.Err))
+	} else {
+		p.Decode.Errorf("", "%s", describe(err))
 	}
-	at.Errorf("", "%s", describe(err))
 	return nil
+}
+
+// sinks makes the sinks that take rows.
+func (a *app) sinks(p config.Pipeline, env Env) (routes []pipeline.Route, ok bool) {
+	ok = len(p.Sinks) > 0
+	for _, s := range p.Sinks {
+		plugin, made := find(a.plugins.Sinks, s.Section, env)
+		routes = append(routes, pipeline.Route{Name: s.ID, Sink: plugin, When: s.When})
+		ok = ok && made
+	}
+	return routes, ok
 }
 
 func (a *app) deadLetter(p config.Pipeline, d *pipeline.Definition, env Env) (sink.Plugin, bool) {

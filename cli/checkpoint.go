@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -116,10 +117,6 @@ func entryLine(l pipeline.Logged, head *checkpoint.Manifest) string {
 		return fmt.Sprintf("%d\tclaim\t%d\t\t%s\t\t\t\t%s", l.Seq, c.Lease, at(c.Time), c.Who)
 	}
 	m := l.Entry.Manifest
-	pending := 0
-	for _, s := range m.Sinks {
-		pending += len(s.Pending)
-	}
 	by := m.Author
 	if m.Reason != "" {
 		by += ": " + m.Reason
@@ -128,8 +125,27 @@ func entryLine(l pipeline.Logged, head *checkpoint.Manifest) string {
 	if head != nil && head.Pin(l.Seq) != nil {
 		what = "pinned"
 	}
-	return fmt.Sprintf("%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%s", l.Seq, what, m.Lease, m.Checkpoint, at(m.Time), m.SplitCount(), pending,
+	return fmt.Sprintf("%d\t%s\t%d\t%d\t%s\t%d\t%s\t%d\t%s", l.Seq, what, m.Lease, m.Checkpoint, at(m.Time), m.SplitCount(), pendingText(m),
 		m.Counters.DeadLetters, by)
+}
+
+// pendingText counts what is decided and not known to be committed, by sink where there are several.
+func pendingText(m *checkpoint.Manifest) string {
+	total, rows := 0, 0
+	var by []string
+	for _, s := range m.Sinks {
+		total += len(s.Pending)
+		if s.Name != pipeline.DeadLetterSink {
+			rows++
+		}
+		if n := len(s.Pending); n > 0 {
+			by = append(by, fmt.Sprintf("%s %d", s.Name, n))
+		}
+	}
+	if rows < 2 || total == 0 {
+		return strconv.Itoa(total)
+	}
+	return fmt.Sprintf("%d (%s)", total, strings.Join(by, ", "))
 }
 
 // newest returns the newest manifest of a log; ok is false when there is none. An entry above it that can't be read is an error:

@@ -144,7 +144,11 @@ func (d difference) stages(from, to *checkpoint.Manifest) {
 
 func (d difference) sinks(from, to *checkpoint.Manifest) {
 	text := func(s checkpoint.SinkState) string {
-		return fmt.Sprintf("committed up to checkpoint %d of lease %d, %d pending", s.Checkpoint, s.Lease, len(s.Pending))
+		out := fmt.Sprintf("committed up to checkpoint %d of lease %d, %d pending", s.Checkpoint, s.Lease, len(s.Pending))
+		if s.Held > 0 {
+			out += fmt.Sprintf(", %d rows held", s.Held)
+		}
+		return out
 	}
 	before := map[string]string{}
 	for _, s := range from.Sinks {

@@ -82,6 +82,23 @@ func showOffsets(out io.Writer, entries []pipeline.Logged) error {
 			fmt.Fprintf(w, "%s\t%d\t%s\t%t\t%d\t%s\n", sp.Split, sp.Offset, until, sp.Finished, sp.LeaderEpoch, sp.Identity) //nolint:errcheck // Flush tells
 		}
 	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return showSinks(out, m)
+}
+
+// showSinks tells, where there are several sinks, how far each has committed: the positions are those of all.
+func showSinks(out io.Writer, m *checkpoint.Manifest) error {
+	rows := slices.DeleteFunc(slices.Clone(m.Sinks), func(s checkpoint.SinkState) bool { return s.Name == pipeline.DeadLetterSink })
+	if len(rows) < 2 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "\nSINK\tCOMMITTED UP TO\tOF LEASE\tPENDING\tROWS HELD\n") //nolint:errcheck // Flush tells
+	for _, s := range m.Sinks {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\n", s.Name, s.Checkpoint, s.Lease, len(s.Pending), s.Held) //nolint:errcheck // Flush tells
+	}
 	return w.Flush()
 }
 

@@ -83,6 +83,7 @@ func (p *Plugins) registry() config.Registry {
 	return config.Registry{Roles: map[string][]config.Spec{
 		config.RoleSource:     specs(p.Sources),
 		config.RoleDecode:     specs(p.Codecs),
+		config.RoleEncode:     specs(p.Encoders),
 		config.RoleStep:       append(specs(p.Steps), specs(p.Keyed)...),
 		config.RoleSink:       specs(p.Sinks),
 		config.RoleDeadLetter: specs(p.Sinks),

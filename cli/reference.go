@@ -16,11 +16,16 @@ func (a *app) referenceCommand() *cobra.Command {
 		Use: "reference DIR", Short: "Write the reference pages of this build into a folder", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			reg := a.plugins.registry()
+			connectors, err := a.connectorsPage(filepath.Join(args[0], "examples"))
+			if err != nil {
+				return err
+			}
 			for name, data := range map[string][]byte{
 				"config.example.toml": config.Example(reg, exampleActive),
 				"docs/config.md":      config.Reference(reg),
 				"docs/metrics.md":     telemetry.Reference(),
 				"docs/exit-codes.md":  exitReference(),
+				"docs/connectors.md":  connectors,
 			} {
 				if err := os.WriteFile(filepath.Join(args[0], name), data, 0o644); err != nil {
 					return err

@@ -202,6 +202,9 @@ func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal, cancel cont
 func (d *daemon) ended(r pipeline.Result) {
 	log := d.loaded.log.With(slog.String("pipeline", r.Name))
 	for _, p := range r.Pending {
+		if len(p.Committables) == 0 {
+			continue
+		}
 		first := p.Committables[0]
 		log.Warn("left to commit by the next start", slog.String("sink", p.Name), slog.Int("committables", len(p.Committables)),
 			slog.Uint64("from_checkpoint", uint64(first.Checkpoint)))

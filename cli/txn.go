@@ -60,7 +60,18 @@ aborted: the next attempt writes the same rows again. Without --yes it only show
 		Example: "  ingestd txn abort orders billing-7 --yes -c my.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTxns(cmd.Context(), args[0], topics, func(open []openTxn) error {
-				return abortTxn(cmd.Context(), cmd.OutOrStdout(), open, args[1], yes)
+				t, err := findTxn(open, args[1])
+				if err != nil {
+					return err
+				}
+				if err := showTxn(cmd.OutOrStdout(), &t.Transaction); err != nil {
+					return err
+				}
+				if !yes {
+					_, err := fmt.Fprintln(cmd.OutOrStdout(), "\nnothing was done; --yes aborts it")
+					return err
+				}
+				return abortTxn(cmd.Context(), cmd.OutOrStdout(), t)
 			})
 		},
 	}
@@ -115,6 +126,10 @@ func clustersOf(def *pipeline.Definition) []kafkatxn.Cluster {
 	for i := range def.Tables {
 		add(def.Tables[i].Source)
 	}
+	for _, r := range def.Sinks {
+		add(r.Sink)
+	}
+	add(def.DeadLetter)
 	return out
 }
 
@@ -186,22 +201,11 @@ func showTxn(out io.Writer, t *kafkatxn.Transaction) error {
 	return err
 }
 
-func abortTxn(ctx context.Context, out io.Writer, open []openTxn, id string, yes bool) error {
-	t, err := findTxn(open, id)
-	if err != nil {
-		return err
-	}
-	if err := showTxn(out, &t.Transaction); err != nil {
-		return err
-	}
-	if !yes {
-		_, err := fmt.Fprintln(out, "\nnothing was done; --yes aborts it")
-		return err
-	}
+func abortTxn(ctx context.Context, out io.Writer, t *openTxn) error {
 	if err := kafkatxn.Abort(ctx, t.client, &t.Transaction); err != nil {
 		return exitWith(exitForKind(fault.KindOf(err)), errors.New(describe(err)))
 	}
-	_, err = fmt.Fprintln(out, "\naborted")
+	_, err := fmt.Fprintln(out, "\naborted")
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline"
@@ -24,7 +25,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Use: "validate", Short: "Check a config and tell what each pipeline guarantees", Args: cobra.NoArgs,
 		Long: `Checks the whole config and prints, for each pipeline, the guarantee that its parts allow, with the reasons. With --connect it
 also asks the brokers, topics, tables, columns, settings, grants and the checkpoint store, and names the exact statement that
-mends each problem. It changes nothing, but it makes the folder of a local checkpoint store. Exit code 3: the config is wrong,
+mends each problem. It changes nothing, but it makes the folder of a local checkpoint store, and in another it writes an object of
+its own and removes it. Exit code 3: the config is wrong,
 4: a guarantee can't hold.`,
 		Example: "  ingestd validate -c my.toml\n  ingestd validate -c my.toml --connect --format json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,6 +118,9 @@ func (v *validation) pipeline(ctx context.Context, l *loaded, def *pipeline.Defi
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	look := pipeline.Look(ctx, def, slog.New(slog.DiscardHandler))
+	if s, ok := def.Store.(checkpoint.Prober); ok && look.Err == nil {
+		look.Err = s.Probe(ctx)
+	}
 	g := look.Guarantee
 	p.Holds, p.Guarantee, p.Reasons, p.Columns = g.Holds, g.Summary, g.Reasons, look.Columns
 	for _, f := range look.Findings {

@@ -27,11 +27,7 @@ const (
 
 // pow10 is 10 to the n for n up to 18.
 func pow10(n int) int64 {
-	p := int64(1)
-	for range n {
-		p *= 10
-	}
-	return p
+	return [...]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}[n]
 }
 
 // twoDigits reads two digits, or gives a negative number.
@@ -259,4 +255,82 @@ func localSeconds(local int64, zone *time.Location) (int64, error) {
 		return found[0], nil
 	}
 	return 0, fmt.Errorf("is a time that the clocks of %s show twice, give its offset", zone)
+}
+
+// AppendTicks appends an instant to a column of Timestamp, given in ticks of 10^-digits seconds since 1970 in UTC. It must be
+// exact: digits behind the second that the type does not hold must be zero.
+func AppendTicks(col *record.Column, ticks int64, digits int) error {
+	scaled, err := rescaleTicks(ticks, digits, col.Type.Precision)
+	if err != nil {
+		return err
+	}
+	return appendTicks(col, scaled)
+}
+
+func rescaleTicks(ticks int64, from, to int) (int64, error) {
+	if from == to {
+		return ticks, nil
+	}
+	if from > to {
+		scale := pow10(from - to)
+		if ticks%scale != 0 {
+			return 0, errTicks
+		}
+		return ticks / scale, nil
+	}
+	scale := pow10(to - from)
+	if ticks > math.MaxInt64/scale || ticks < math.MinInt64/scale {
+		return 0, errRange
+	}
+	return ticks * scale, nil
+}
+
+// AppendLocal appends what clocks in the type's zone show to a column of Timestamp, the type that x was made for: ticks of
+// 10^-digits seconds since they showed 1970-01-01T00:00:00. A time that they skip or show twice is refused.
+func (x *Text) AppendLocal(col *record.Column, ticks int64, digits int) error {
+	if x.zone == nil {
+		return AppendTicks(col, ticks, digits)
+	}
+	scale := pow10(digits)
+	seconds, fraction := ticks/scale, ticks%scale
+	if fraction < 0 {
+		seconds, fraction = seconds-1, fraction+scale
+	}
+	if seconds < firstSecond || seconds > lastSecond {
+		return errYears
+	}
+	seconds, err := localSeconds(seconds, x.zone)
+	if err != nil {
+		return err
+	}
+	if digits > col.Type.Precision && fraction%pow10(digits-col.Type.Precision) != 0 {
+		return errTicks
+	}
+	instant, ok := ticksOf(seconds, fraction*pow10(record.TicksMax-digits), col.Type.Precision)
+	if !ok {
+		return errRange
+	}
+	return appendTicks(col, instant)
+}
+
+// AppendDays appends a number of days since 1970-01-01 to a column of Date.
+func AppendDays(col *record.Column, days int64) error {
+	if days < firstSecond/secondsPerDay || days > lastSecond/secondsPerDay {
+		return errYears
+	}
+	if err := checkBounds(&col.Type, uint64(days)); err != nil {
+		return err
+	}
+	col.AppendInt(days)
+	return nil
+}
+
+// AppendTicksText appends an instant as text in UTC, as [AppendJSON] writes it without quotes.
+func AppendTicksText(dst []byte, ticks int64, digits int) []byte {
+	return appendTimestampText(dst, ticks, digits)
+}
+
+// AppendDaysText appends a date as text.
+func AppendDaysText(dst []byte, days int64) []byte {
+	return appendCivil(dst, days*secondsPerDay, len("2006-01-02"))
 }

@@ -61,6 +61,17 @@ func pluginRoles() []string {
 	return []string{RoleSource, RoleDecode, RoleStep, RoleSink, RoleDeadLetter}
 }
 
+// roleSpec has the keys that every plugin's table of a role has beside the plugin's.
+func roleSpec(role string) Spec {
+	switch role {
+	case RoleSink:
+		return sinkSpec()
+	case RoleDeadLetter:
+		return deadLetterSpec()
+	}
+	return Spec{}
+}
+
 // header is how the header of a table looks.
 type header struct {
 	open, close string
@@ -84,12 +95,9 @@ func (p *printer) plugin(role string, spec *Spec) {
 		p.table(examplePipeline+".step", spec, header{open: "[[", close: "]]", selector: typeLine(typeKey, spec)})
 	case RoleStore:
 		p.table(examplePipeline+".checkpoint", spec, header{open: "[", close: "]", selector: typeLine(storeKey, spec)})
-	case RoleDeadLetter:
-		limits := deadLetterSpec()
-		all := Spec{Type: spec.Type, Doc: spec.Doc, Keys: append(limits.Keys, spec.Keys...)}
-		p.table(examplePipeline+".dead_letter", &all, header{open: "[", close: "]", selector: typeLine(typeKey, spec)})
 	default:
-		p.table(examplePipeline+"."+role, spec, header{open: "[", close: "]", selector: typeLine(typeKey, spec)})
+		all := Spec{Type: spec.Type, Doc: spec.Doc, Keys: append(roleSpec(role).Keys, spec.Keys...)}
+		p.table(examplePipeline+"."+role, &all, header{open: "[", close: "]", selector: typeLine(typeKey, spec)})
 	}
 }
 

@@ -25,8 +25,10 @@ type Pipeline struct {
 	Delivery Delivery `config:"delivery"`
 	// Tasks is the number of tasks; 0: as many as the daemon may use processors.
 	Tasks int `config:"tasks"`
-	// Source, Decode and Sink are never nil when the file has no error.
-	Source, Decode, Sink *Section
+	// Source and Decode are never nil when the file has no error.
+	Source, Decode *Section
+	// Sinks are in the order of the file; at least one when the file has no error.
+	Sinks []Sink
 	// Steps are in the order of the file.
 	Steps []*Section
 	// DeadLetter is nil if there is none; then a record that can't be decoded stops the pipeline.
@@ -42,6 +44,18 @@ type Pipeline struct {
 	// EventTime says how far event time has come when rows of several splits are out of order.
 	EventTime EventTime
 }
+
+// Sink is one of a pipeline's sinks: its section, and the keys of it that the pipeline itself obeys.
+type Sink struct {
+	*Section
+	// ID is what ledgers and fences know the sink by; by default [SinkID] if it is the only one.
+	ID string `config:"id"`
+	// When is the condition for a row to go there; empty: every row does.
+	When string `config:"when"`
+}
+
+// SinkID is the ID of a pipeline's only sink if it has no other.
+const SinkID = "sink"
 
 // DeadLetterLimits holds the keys of [pipeline.NAME.dead_letter] that the pipeline itself obeys.
 type DeadLetterLimits struct {
@@ -162,7 +176,7 @@ func (f *File) pipeline(from field, reg Registry) (Pipeline, bool) {
 	p.Source = b.required(RoleSource)
 	p.Decode = b.required(RoleDecode)
 	p.Steps = b.steps()
-	p.Sink = b.required(RoleSink)
+	p.Sinks = b.sinks()
 	limits := deadLetterSpec()
 	p.DeadLetter = b.table(RoleDeadLetter, &limits, &p.DeadLetterLimits)
 	checkpoint := checkpointSpec()
@@ -217,6 +231,20 @@ func pipelineSpec() Spec {
 			},
 		},
 	}
+}
+
+func sinkSpec() Spec {
+	return Spec{Keys: []Key{
+		{
+			Name: "id", Kind: KindString, Max: "64", Example: "warehouse",
+			Doc: "What the sink's ledger, its fence and the checkpoints know it by. Needed when there are several; the only one is called \"sink\" " +
+				"if it has none. Another id is another sink: it begins at the checkpoint with which it comes, and knows nothing of what was written before.",
+		},
+		{
+			Name: "when", Kind: KindString, Example: `country == "DE"`,
+			Doc: "An expression, as in a filter: only rows for which it is true go to this sink. Without it all do. A row that no sink takes ends there.",
+		},
+	}}
 }
 
 func deadLetterSpec() Spec {

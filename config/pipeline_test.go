@@ -2,8 +2,10 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,9 +16,9 @@ import (
 
 // told is a pipeline with its sections replaced by what is told of them.
 type told struct {
-	Pipeline                                config.Pipeline
-	Source, Decode, Sink, DeadLetter, Store string
-	Steps                                   []string
+	Pipeline                          config.Pipeline
+	Source, Decode, DeadLetter, Store string
+	Steps, Sinks                      []string
 }
 
 func tell(p config.Pipeline) told {
@@ -27,13 +29,16 @@ func tell(p config.Pipeline) told {
 		return s.Path() + " = " + s.Type()
 	}
 	t := told{
-		Source: describe(p.Source), Decode: describe(p.Decode), Sink: describe(p.Sink), DeadLetter: describe(p.DeadLetter),
+		Source: describe(p.Source), Decode: describe(p.Decode), DeadLetter: describe(p.DeadLetter),
 		Store: describe(p.Checkpoint.Store),
 	}
 	for _, s := range p.Steps {
 		t.Steps = append(t.Steps, describe(s))
 	}
-	p.Source, p.Decode, p.Sink, p.DeadLetter, p.Steps, p.Checkpoint.Store = nil, nil, nil, nil, nil, nil
+	for _, s := range p.Sinks {
+		t.Sinks = append(t.Sinks, strings.TrimSpace(fmt.Sprintf("%s: %s %s", s.ID, describe(s.Section), s.When)))
+	}
+	p.Source, p.Decode, p.Sinks, p.DeadLetter, p.Steps, p.Checkpoint.Store = nil, nil, nil, nil, nil, nil
 	t.Pipeline = p
 	return t
 }
@@ -74,11 +79,11 @@ func TestFile_readsPipelinesAndDaemon(t *testing.T) {
 	want := []told{
 		{
 			Pipeline: defaults, Source: "pipeline.inline.source = lines", Decode: "pipeline.inline.decode = raw",
-			Sink: "pipeline.inline.sink = null", Store: "pipeline.inline.checkpoint = file",
+			Sinks: []string{"sink: pipeline.inline.sink = null"}, Store: "pipeline.inline.checkpoint = file",
 		},
 		{
 			Pipeline: full, Source: "pipeline.orders.source = broker", Decode: "pipeline.orders.decode = json",
-			Sink: "pipeline.orders.sink = dir", DeadLetter: "pipeline.orders.dead_letter = dir", Store: "pipeline.orders.checkpoint = file",
+			Sinks: []string{"sink: pipeline.orders.sink = dir"}, DeadLetter: "pipeline.orders.dead_letter = dir", Store: "pipeline.orders.checkpoint = file",
 			Steps: []string{"pipeline.orders.step[0] = filter", "pipeline.orders.step[1] = filter"},
 		},
 	}
@@ -105,6 +110,32 @@ func TestFile_readsPipelinesAndDaemon(t *testing.T) {
 	pipelines[0].Checkpoint.Store.Decode(registry().Roles[config.RoleStore][0], &store)
 	if store.Path != "/var/lib/ingestd/checkpoints" || f.Err() != nil {
 		t.Errorf("an absent checkpoint table: got the path %q, %v", store.Path, f.Err())
+	}
+}
+
+// TestFile_readsSinks: one sink has a name of its own, several say theirs, and an array of one is no different from a table.
+func TestFile_readsSinks(t *testing.T) {
+	for name, c := range map[string]struct {
+		document string
+		want     []string
+	}{
+		"one":             {"[pipeline.a.sink]\ntype = \"null\"", []string{"sink: pipeline.a.sink = null"}},
+		"one with an id":  {"[pipeline.a.sink]\ntype = \"null\"\nid = \"x\"\nwhen = \"n > 1\"", []string{"x: pipeline.a.sink = null n > 1"}},
+		"one in an array": {"[[pipeline.a.sink]]\ntype = \"null\"", []string{"sink: pipeline.a.sink[0] = null"}},
+		"that with an id": {"[[pipeline.a.sink]]\ntype = \"null\"\nid = \"x\"", []string{"x: pipeline.a.sink[0] = null"}},
+		"several, in order": {
+			"[[pipeline.a.sink]]\nid = \"sink\"\ntype = \"null\"\n[[pipeline.a.sink]]\nid = \"b-2\"\ntype = \"dir\"\npath = \"/b\"\nwhen = \"n > 1\"",
+			[]string{"sink: pipeline.a.sink[0] = null", "b-2: pipeline.a.sink[1] = dir n > 1"},
+		},
+	} {
+		f, pipelines := check("f.toml", "[pipeline.a]\nsource.type = \"lines\"\ndecode.type = \"raw\"\n"+c.document)
+		if err := f.Err(); err != nil || len(pipelines) != 1 {
+			t.Errorf("%s: %v, %d pipelines", name, err, len(pipelines))
+			continue
+		}
+		if got := tell(pipelines[0]).Sinks; !cmp.Equal(got, c.want) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
 	}
 }
 

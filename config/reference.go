@@ -30,22 +30,24 @@ func Reference(reg Registry) []byte {
 	r.section("`[pipeline.NAME]`", &pipeline)
 	titles := map[string]string{
 		RoleSource: "Sources: `[pipeline.NAME.source]`", RoleDecode: "Decoders: `[pipeline.NAME.decode]`",
-		RoleStep: "Steps: `[[pipeline.NAME.step]]`", RoleSink: "Sinks: `[pipeline.NAME.sink]`",
+		RoleStep: "Steps: `[[pipeline.NAME.step]]`", RoleSink: "Sinks: `[pipeline.NAME.sink]`, or `[[pipeline.NAME.sink]]` for several",
 		RoleDeadLetter: "Dead letters: `[pipeline.NAME.dead_letter]`",
 	}
 	docs := map[string]string{
 		RoleSource: "Where the records come from.", RoleDecode: "How the bytes of a record become columns.",
-		RoleStep: "What happens to the records on their way, in the order of the file.", RoleSink: "Where the rows go.",
+		RoleStep: "What happens to the records on their way, in the order of the file.", RoleSink: "Where the rows go. Several sinks are parts of the same checkpoints. The keys below hold for every type.",
 		RoleDeadLetter: "Where records go that can't be decoded, transformed or stored, with their bytes and the reason. It is a sink of the " +
 			"same checkpoint. Without this table such a record stops the pipeline. The keys below hold for every type.",
 	}
 	for _, role := range pluginRoles() {
 		own := Spec{Doc: docs[role]}
-		if role == RoleDeadLetter {
-			own.Keys = deadLetterSpec().Keys
-		}
+		own.Keys = roleSpec(role).Keys
 		r.section(titles[role], &own)
 		r.plugins(typeKey, reg.Roles[role])
+	}
+	if encoders := reg.Roles[RoleEncode]; len(encoders) > 0 {
+		r.section("Encoders: `encode = { type = \"…\" }` of a sink", &Spec{Doc: "How the rows of a sink become bytes, where the sink has a key `encode` or `key_encode`."})
+		r.plugins(typeKey, encoders)
 	}
 	r.section("`[pipeline.NAME.checkpoint]`", &checkpoint)
 	r.WriteString("The key `store` selects the checkpoint store (default `" + quote(storeDefault) + "`); its keys stand in the same table.\n\n")

@@ -280,7 +280,7 @@ f.toml:8:27: pipeline.orders.source.tls.key: key is needed with ca_file`
 	if got := s.Err(); got == nil || got.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", got, want)
 	}
-	if err := pipelines[0].Sink.Err(); err != nil {
+	if err := pipelines[0].Sinks[0].Err(); err != nil {
 		t.Errorf("the sink has the source's errors: %v", err)
 	}
 }

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // The keys that select a plugin, and the store that is used when none is named.
 const (
 	typeKey      = "type"
@@ -27,6 +29,67 @@ func (b *sections) required(role string) *Section {
 		return nil
 	}
 	return b.table(role, &Spec{}, nil)
+}
+
+// sinks makes the sections of [pipeline.NAME.sink], or of [[pipeline.NAME.sink]] for several.
+func (b *sections) sinks() []Sink {
+	path := b.path + "." + RoleSink
+	n := b.parent.get(RoleSink)
+	if n == nil {
+		b.required(RoleSink)
+		return nil
+	}
+	if n.form != formArray {
+		n = &node{form: formArray, items: []*node{n}, key: n.key, at: n.at}
+	} else if len(n.items) == 0 {
+		b.file.report(n.key, Error{Key: path, Message: "there is no sink in it", Expected: "at least one table"})
+	}
+	var list []Sink
+	for i, item := range n.items {
+		at := path
+		if n == b.parent.get(RoleSink) {
+			at = indexed(path, i)
+		}
+		if s, ok := b.sink(item, at, list, len(n.items)); ok {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// sink makes the section of one of so many sinks, behind others.
+func (b *sections) sink(n *node, path string, before []Sink, of int) (Sink, bool) {
+	var s Sink
+	common := sinkSpec()
+	if s.Section = b.plugin(n, path, RoleSink, &common, &s); s.Section == nil {
+		return s, false
+	}
+	if when := n.get("when"); when != nil && when.form == formString && s.When == "" {
+		b.file.report(when.at, Error{Key: path + ".when", Message: "the condition is empty", Hint: "leave it out: all rows go to the sink then"})
+	}
+	if n.get("id") == nil {
+		if s.ID = SinkID; of > 1 {
+			b.file.report(n.key, Error{
+				Key: path + ".id", Message: "the key is missing", Expected: "an id for each of several sinks, which stays as it is",
+				Hint: "the one that was the only sink before was called " + quote(SinkID) + ": with that id it goes on where it was",
+			})
+		}
+		return s, true
+	}
+	problem := Error{Key: path + ".id"}
+	other := slices.IndexFunc(before, func(o Sink) bool { return o.ID == s.ID })
+	switch problem.Message = nameProblem(s.ID); {
+	case problem.Message != "":
+		problem.Expected = nameExpected
+	case s.ID == RoleDeadLetter:
+		problem.Message = quote(s.ID) + " is the id of the dead letters' sink"
+	case other >= 0:
+		problem.Message = "the id " + quote(s.ID) + " is that of " + before[other].Path()
+	default:
+		return s, true
+	}
+	b.file.report(n.get("id").at, problem)
+	return s, true
 }
 
 // table makes the section of an optional role. common are the keys of the table that are not the plugin's; they go to into.

@@ -152,6 +152,7 @@ const (
 	RoleSource     = "source"
 	RoleDecode     = "decode"
 	RoleStep       = "step"
+	RoleEncode     = "encode" // within the table of a sink
 	RoleSink       = "sink"
 	RoleDeadLetter = "dead_letter"
 	RoleStore      = "store"
@@ -159,7 +160,7 @@ const (
 
 // Registry says which plugins exist. It is a plain value that the caller fills; config only reads it.
 type Registry struct {
-	// Roles holds the specs of the plugins of each role (source, decode, step, sink, dead_letter, store).
+	// Roles holds the specs of the plugins of each role (source, decode, step, encode, sink, dead_letter, store).
 	Roles map[string][]Spec
 }
 

@@ -402,7 +402,7 @@ func (c *checker) findOrphans(names []string) {
 			if !unreadable && at.Lane == 0 && at.Lease < lease && !named[at.Relative] {
 				c.report.Orphans = append(c.report.Orphans, name)
 			}
-		case checkpoint.PartLog, checkpoint.PartPipeline:
+		case checkpoint.PartLog, checkpoint.PartPipeline, checkpoint.PartCache:
 		}
 	}
 }

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/internal/inject"
 )
 
@@ -26,10 +30,12 @@ data_dir = "%[1]s/data"
 listen = ""
 
 [pipeline.once]
+id = "%[9]s"
+delivery = "%[8]s"
 tasks = %[2]d
 source = { type = "kafka", brokers = ["%[3]s"], topics = ["%[4]s"] }
 decode = { type = "json", columns = { n = "int64", k = "int64" } }
-sink = { type = "clickhouse", addr = ["%[5]s"], database = "db", table = "keyed_once", user = "%[6]s", password = "%[7]s" }
+sink = { type = "clickhouse", addr = ["%[5]s"], database = "db", table = "%[9]s", user = "%[6]s", password = "%[7]s" }
 checkpoint = { interval = "200ms" }
 restart = { backoff_min = "50ms", backoff_max = "500ms" }
 
@@ -40,6 +46,7 @@ key = ["n"]
 ttl = "1h"
 
 [pipeline.windows]
+delivery = "%[8]s"
 tasks = %[2]d
 source = { type = "kafka", brokers = ["%[3]s"], topics = ["%[4]s"] }
 decode = { type = "json", columns = { n = "int64", k = "int64" } }
@@ -57,75 +64,145 @@ window = { type = "tumbling", size = "2s" }
 late = "drop"
 `
 
-const onceTable = `CREATE TABLE db.keyed_once (n Int64, k Int64, _ingestd_block UInt64 CODEC(T64, ZSTD(1)),
+const onceTable = `CREATE TABLE db.%s (n Int64, k Int64, _ingestd_block UInt64 CODEC(T64, ZSTD(1)),
 	INDEX _ingestd_block_index _ingestd_block TYPE minmax GRANULARITY 1)
-	ENGINE = MergeTree PARTITION BY k % 3 ORDER BY n SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`
+	ENGINE = MergeTree PARTITION BY k %% 3 ORDER BY n SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`
 
 // State, sinks and positions agree after each fault of a real daemon with real Kafka and ClickHouse: killed at each point of a checkpoint with
 // state, restarted with other numbers of tasks, and with the local disk wiped between runs. Each number comes out once, and the
 // windows are those of a model that reads the topic itself.
 func TestFaults_keyedState(t *testing.T) {
-	broker, _ := kafkaServer(t)
-	ch := clickHouseServer(t)
-	conn := ch.connect(t)
-	defer conn.Close()
-	if err := conn.Exec(context.Background(), onceTable); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	const topic = "keyed-state"
-	l := startKeyedLoad(t, broker, topic)
-	path := daemonBinary(t, "faultpoints,invariants")
-	random := rand.New(rand.NewPCG(1, 1))
-	config := func() string {
-		file := filepath.Join(dir, "my.toml")
-		if err := os.WriteFile(file, fmt.Appendf(nil, keyedConfig, dir, 1+random.IntN(4), broker, topic, ch.addr, clickHouseUser, clickHousePassword), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if random.IntN(3) == 0 {
-			if err := os.RemoveAll(filepath.Join(dir, "data", "state")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return file
-	}
-	kills := 0
+	r := newKeyedRig(t, "exactly-once", "keyed_once")
 	for _, point := range []string{
 		inject.AfterPrepare, inject.AfterStateStored, inject.BeforePublish, inject.PublishReplyLost, inject.AfterPublish, inject.BeforeApply,
 		inject.AfterEffect, inject.AfterCommit, inject.AfterRestore,
 	} {
-		nth := 3 + random.IntN(5)
-		if point == inject.AfterRestore {
-			nth = 1
-		}
-		d := startDaemon(t, path, config(), fmt.Sprintf("%s:kill:%d", point, nth))
-		d.diedAt(point, time.Minute)
-		kills++
+		r.killAt(point)
 	}
-	for range 6 {
-		d := startDaemon(t, path, config(), "")
-		<-time.After(time.Duration(200+random.IntN(1500)) * time.Millisecond)
+	r.finish(6)
+	if numbers, windows := r.judge(); numbers+windows > 0 {
+		t.Errorf("exactly-once: %d numbers and %d windows are doubled", numbers, windows)
+	}
+}
+
+// With at-least-once the same loses nothing. What comes again is a row, not an effect on state: a window that comes twice has the same
+// count both times, and the counters of the step say that each number passed it once.
+func TestFaults_keyedStateAtLeastOnce(t *testing.T) {
+	r := newKeyedRig(t, "at-least-once", "keyed_again")
+	for _, point := range []string{inject.AfterStateStored, inject.BeforePublish, inject.AfterEffect, inject.AfterCommit, inject.BeforeApply} {
+		r.killAt(point)
+	}
+	r.finish(2)
+	if numbers, _ := r.judge(); numbers == 0 {
+		t.Error("at-least-once: no number came twice, so the kills prove nothing")
+	}
+}
+
+// keyedRig is two pipelines with keyed state under load, one into ClickHouse and one into files.
+type keyedRig struct {
+	t                               *testing.T
+	dir, path, broker, topic, table string
+	delivery                        string
+	ch                              *clickHouse
+	load                            *keyedLoad
+	random                          *rand.Rand
+	kills                           int
+}
+
+func newKeyedRig(t *testing.T, delivery, table string) *keyedRig {
+	t.Helper()
+	r := &keyedRig{
+		t: t, delivery: delivery, table: table, topic: strings.ReplaceAll(table, "_", "-"), dir: t.TempDir(), ch: clickHouseServer(t),
+		path: daemonBinary(t, "faultpoints,invariants"), random: rand.New(rand.NewPCG(1, 1)),
+	}
+	r.broker, _ = kafkaServer(t)
+	conn := r.ch.connect(t)
+	defer conn.Close()
+	if err := conn.Exec(context.Background(), fmt.Sprintf(onceTable, table)); err != nil {
+		t.Fatal(err)
+	}
+	r.load = startKeyedLoad(t, r.broker, r.topic)
+	return r
+}
+
+// config writes the config for one start, with another number of tasks, and loses the local disk at times.
+func (r *keyedRig) config() string {
+	r.t.Helper()
+	file := filepath.Join(r.dir, "my.toml")
+	text := fmt.Appendf(nil, keyedConfig, r.dir, 1+r.random.IntN(4), r.broker, r.topic, r.ch.addr, clickHouseUser, clickHousePassword, r.delivery, r.table)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.random.IntN(3) == 0 {
+		if err := os.RemoveAll(filepath.Join(r.dir, "data", "state")); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return file
+}
+
+func (r *keyedRig) killAt(point string) {
+	r.t.Helper()
+	nth := 3 + r.random.IntN(5)
+	if point == inject.AfterRestore {
+		nth = 1
+	}
+	startDaemon(r.t, r.path, r.config(), fmt.Sprintf("%s:kill:%d", point, nth)).diedAt(point, time.Minute)
+	r.kills++
+}
+
+// finish kills at some moments more, ends the load, and lets the daemon take everything.
+func (r *keyedRig) finish(moments int) {
+	r.t.Helper()
+	for range moments {
+		d := startDaemon(r.t, r.path, r.config(), "")
+		<-time.After(time.Duration(200+r.random.IntN(1500)) * time.Millisecond)
 		d.kill()
-		kills++
+		r.kills++
 	}
-	l.end(t)
-	d := startDaemon(t, path, config(), "")
-	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(500 * time.Millisecond) {
-		numbers, windows := ch.count(t, "SELECT uniqExact(n) FROM db.keyed_once"), countLines(t, filepath.Join(dir, "windows"))
-		if numbers == fmt.Sprint(len(l.times)) && windows >= len(l.windows) {
-			break
-		}
+	r.load.end(r.t)
+	config := r.config()
+	d := startDaemon(r.t, r.path, config, "")
+	for deadline := time.Now().Add(2 * time.Minute); r.read(config, "once")+r.read(config, "windows") < 2*int64(r.load.sent+keyedPartitions); <-time.After(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s numbers and %d windows came out, want %d and %d\n%s", numbers, windows, len(l.times), len(l.windows), d.tail())
+			r.t.Fatalf("the pipelines read %d and %d of %d records\n%s", r.read(config, "once"), r.read(config, "windows"), r.load.sent, d.tail())
 		}
 	}
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(time.Minute); code != 0 {
-		t.Errorf("exit code %d, want 0\n%s", code, d.tail())
+		r.t.Errorf("exit code %d, want 0\n%s", code, d.tail())
 	}
-	l.judgeNumbers(t, ch)
-	l.judgeWindows(t, dir)
-	t.Logf("%d kills, %d records of %d numbers, %d windows", kills, l.sent, len(l.times), len(l.windows))
+	r.t.Logf("%s: %d kills, %d records of %d numbers, %d windows", r.delivery, r.kills, r.load.sent, len(r.load.times), len(r.load.windows))
+}
+
+// read is how many records the newest checkpoint of a pipeline has.
+func (r *keyedRig) read(config, pipeline string) (n int64) {
+	r.t.Helper()
+	out, err := exec.Command(r.path, "checkpoint", "show", pipeline, "-c", config).CombinedOutput()
+	if err != nil { // collected while it was looked at, or there is none yet
+		r.t.Logf("checkpoint show: %v\n%s", err, out)
+		return 0
+	}
+	var m checkpoint.Manifest
+	if err := json.Unmarshal(out, &m); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, p := range m.Positions() {
+		n += int64(p.Offset)
+	}
+	return n
+}
+
+// judge wants everything at least once, and returns what came again.
+func (r *keyedRig) judge() (numbers, windows int) {
+	r.t.Helper()
+	config := filepath.Join(r.dir, "my.toml")
+	for _, s := range newestManifest(r.t, r.path, config, "once").Counters.Stages {
+		if s.Stage == "step:first" && (s.Passed != int64(len(r.load.times)) || s.In != int64(r.load.sent+keyedPartitions)) {
+			r.t.Errorf("counters: the step took %d records and passed %d, want %d and %d", s.In, s.Passed, r.load.sent+keyedPartitions, len(r.load.times))
+		}
+	}
+	return r.load.judgeNumbers(r.t, r.ch, r.table), r.load.judgeWindows(r.t, r.dir)
 }
 
 // keyedLoad writes numbers, some of them again, in order of event time, until it is ended.
@@ -147,7 +224,8 @@ func startKeyedLoad(t *testing.T, broker, topic string) *keyedLoad {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kadm.NewClient(client).CreateTopic(context.Background(), keyedPartitions, 1, nil, topic); err != nil {
+	keep := "-1" // the records' times are old
+	if _, err := kadm.NewClient(client).CreateTopic(context.Background(), keyedPartitions, 1, map[string]*string{"retention.ms": &keep}, topic); err != nil {
 		t.Fatal(err)
 	}
 	l.wg.Go(func() {
@@ -200,22 +278,28 @@ func (l *keyedLoad) end(t *testing.T) {
 	}
 }
 
-// judgeNumbers wants every number that was sent in the table, each once, and no other.
-func (l *keyedLoad) judgeNumbers(t *testing.T, ch *clickHouse) {
+// judgeNumbers wants every number that was sent in the table, and no other, and returns how many rows came again.
+func (l *keyedLoad) judgeNumbers(t *testing.T, ch *clickHouse, table string) (doubled int) {
 	t.Helper()
 	sum := int64(0)
 	for n := range l.times {
 		sum += n
 	}
-	want := fmt.Sprintf("(%d,%d,%d)", len(l.times), len(l.times), sum)
-	if got := ch.count(t, "SELECT toString((count(), uniqExact(n), sum(n))) FROM db.keyed_once"); got != want {
-		t.Errorf("dedup: rows, numbers and their sum are %s, want %s", got, want)
+	want := fmt.Sprintf("(%d,%d)", len(l.times), sum)
+	if got := ch.count(t, "SELECT toString((count(), sum(n))) FROM (SELECT DISTINCT n FROM db."+table+")"); got != want {
+		t.Errorf("dedup: numbers and their sum are %s, want %s", got, want)
 	}
+	doubled, err := strconv.Atoi(ch.count(t, "SELECT count() - uniqExact(n) FROM db."+table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doubled
 }
 
-func (l *keyedLoad) judgeWindows(t *testing.T, dir string) {
+// judgeWindows wants every window, and no other, right each time that it came, and returns how many came again.
+func (l *keyedLoad) judgeWindows(t *testing.T, dir string) (doubled int) {
 	t.Helper()
-	wrong, twice := 0, 0
+	wrong := 0
 	got := map[string]bool{}
 	for _, r := range readRows(t, filepath.Join(dir, "windows")) {
 		start, err := time.Parse("2006-01-02T15:04:05.000Z", r.Start)
@@ -224,16 +308,17 @@ func (l *keyedLoad) judgeWindows(t *testing.T, dir string) {
 		}
 		name := fmt.Sprint(int64(r.K), " ", start.UnixMilli())
 		if got[name] {
-			twice++
+			doubled++
 		}
 		got[name] = true
 		if l.windows[name] != [2]int64{int64(r.Rows), int64(r.Total)} {
 			wrong++
 		}
 	}
-	if wrong+twice > 0 || len(got) != len(l.windows) {
-		t.Errorf("windows: %d wrong, %d twice, %d came out, want %d", wrong, twice, len(got), len(l.windows))
+	if wrong > 0 || len(got) != len(l.windows) {
+		t.Errorf("windows: %d wrong, %d came out, want %d", wrong, len(got), len(l.windows))
 	}
+	return doubled
 }
 
 // keyedRow is a window.

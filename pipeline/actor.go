@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/internal/inject"
@@ -83,7 +84,7 @@ func (a *sinkActor) open(ctx context.Context, e machine.FenceSink, lease record.
 	r := a.owner
 	s, err := a.plugin.Open(ctx, sink.Env{
 		Identity: r.identity(a.name), Lease: lease, Tasks: r.def.parts() + 1, AtLeastOnce: r.def.Delivery == config.AtLeastOnce,
-		Segments: r.segments,
+		Segments: r.segments, Cache: r.def.cache(),
 	})
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (a *sinkActor) replace(ctx context.Context, e machine.Replace) {
 		return
 	}
 	letters := a.rejected
-	a.owner.env.Metrics.DeadLetters("sink:"+a.name, int64(len(letters)))
+	a.owner.env.Metrics.DeadLetters(checkpoint.SinkStage+a.name, int64(len(letters)))
 	a.owner.post(func() {
 		a.letters = append(a.letters, letters...)
 		a.owner.step(machine.ReplaceDone{Sink: a.index, OK: true, By: by})

@@ -16,11 +16,19 @@ import (
 	"github.com/ingestd/ingestd/step"
 )
 
-// The names of the sinks of a pipeline in manifests, ledgers and metrics.
+// The names of sinks in manifests, ledgers and metrics: that of the only sink unless it has another, and that of the dead letters'.
 const (
-	MainSink       = "sink"
+	MainSink       = config.SinkID
 	DeadLetterSink = "dead_letter"
 )
+
+// Route is one sink of a pipeline, and which rows go there.
+type Route struct {
+	// Name is the sink's identity in manifests, ledgers and fences: another name is another sink. Unique, not [DeadLetterSink].
+	Name string
+	Sink sink.Plugin
+	When string // an expression that is true for the rows that the sink takes; "": all
+}
 
 // Definition is one configured pipeline, made of plugins that have done no I/O yet.
 type Definition struct {
@@ -45,7 +53,10 @@ type Definition struct {
 	StateMemory int64
 	// StateLimits say when a base of keyed state is made; the zero value is good.
 	StateLimits local.Limits
-	Sink        sink.Plugin
+	// Sink is short for one of Sinks that is called [MainSink] and takes all rows.
+	Sink sink.Plugin
+	// Sinks take the rows, each those that it wants, in one checkpoint. Empty where Sink is set.
+	Sinks []Route
 	// DeadLetter takes what was refused; nil: a refused record stops the pipeline.
 	DeadLetter sink.Plugin
 	// MaxRatio of refused records among the last RatioWindow stops the pipeline; RatioWindow 0 never does.
@@ -79,24 +90,56 @@ type RestartSettings struct {
 	Limit   int // restarts in a row after which the pipeline stays down; 0 never
 }
 
-// stages lists a pipeline's stages in the order of a record's way, as counters name them.
+// routes lists the sinks that take rows, in the order of commits.
+func (d *Definition) routes() []Route {
+	if d.Sink != nil {
+		return []Route{{Name: MainSink, Sink: d.Sink}}
+	}
+	return d.Sinks
+}
+
+// routed reports whether rows are told apart before the sinks, which is a stage of its own: there a row that no sink wants ends.
+func (d *Definition) routed() bool {
+	routes := d.routes()
+	return len(routes) > 1 || len(routes) == 1 && routes[0].When != ""
+}
+
+// routeStage is the name of the stage in front of the sinks, in counters.
+const routeStage = "route"
+
+// stages lists a pipeline's stages in the order of a record's way, as counters name them; the sinks at the end are side by side.
 func (d *Definition) stages() []string {
 	out := []string{"source", "decode"}
 	for _, s := range d.Steps {
 		out = append(out, "step:"+s.Name())
 	}
-	return append(out, "sink:"+MainSink)
+	if d.routed() {
+		out = append(out, routeStage)
+	}
+	for _, r := range d.routes() {
+		out = append(out, checkpoint.SinkStage+r.Name)
+	}
+	return out
 }
 
 // stepsAt is the place of the first step among the stages.
 const stepsAt = 2
 
-// sinks returns the plugins in the order of commits, with their names.
-func (d *Definition) sinks() ([]sink.Plugin, []string) {
-	if d.DeadLetter == nil {
-		return []sink.Plugin{d.Sink}, []string{MainSink}
+// sinks returns the plugins in the order of commits, with their names; that of the dead letters is the last.
+func (d *Definition) sinks() (plugins []sink.Plugin, names []string) {
+	for _, r := range d.routes() {
+		plugins, names = append(plugins, r.Sink), append(names, r.Name)
 	}
-	return []sink.Plugin{d.Sink, d.DeadLetter}, []string{MainSink, DeadLetterSink}
+	if d.DeadLetter != nil {
+		plugins, names = append(plugins, d.DeadLetter), append(names, DeadLetterSink)
+	}
+	return plugins, names
+}
+
+// SinkNames lists the pipeline's sinks by name, that of the dead letters among them.
+func (d *Definition) SinkNames() []string {
+	_, names := d.sinks()
+	return names
 }
 
 // minimumBytes is the least that a pipeline needs of the budget to make progress: a full fetch for each task, twice, so that
@@ -119,12 +162,13 @@ const taskBytesMin = 4 << 20
 
 // commitBytes is what the pipeline's commits and keyed state may take beside the budget.
 func (d *Definition) commitBytes() int64 {
-	n := d.Sink.Capabilities().CommitBytes
+	var n int64
 	if d.hasState() {
 		n += d.StateMemory
 	}
-	if d.DeadLetter != nil {
-		n += d.DeadLetter.Capabilities().CommitBytes
+	plugins, _ := d.sinks()
+	for _, p := range plugins {
+		n += p.Capabilities().CommitBytes
 	}
 	return n
 }

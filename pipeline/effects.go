@@ -229,19 +229,12 @@ func createResult(err error) machine.Result {
 
 // collect deletes manifests first, then segments: a copy that finds a manifest and all its files is whole.
 func (r *run) collect(ctx context.Context, e machine.Collect) {
-	names := append([]string(nil), e.State...)
-	for _, seq := range e.Manifests {
-		if err := r.def.Store.Delete(ctx, checkpoint.EntryName(r.def.ID, 0, seq)); err != nil {
-			r.env.Log.Debug("collect manifest", slog.Uint64("entry", uint64(seq)), slog.String("error", err.Error()))
-			names = nil // it names them still (I9): a sweep takes them later
-			continue
-		}
-		r.send(machine.Deleted{Seq: seq})
+	gone, err := r.garbage.Collect(ctx, e.Manifests, slices.Concat(e.State, e.Segments))
+	if err != nil {
+		r.env.Log.Debug("collect", slog.String("error", err.Error()))
 	}
-	for _, name := range append(names, e.Segments...) {
-		if err := r.def.Store.Delete(ctx, checkpoint.ObjectName(r.def.ID, name)); err != nil {
-			r.env.Log.Debug("collect", slog.String("object", name), slog.String("error", err.Error()))
-		}
+	for _, seq := range gone {
+		r.send(machine.Deleted{Seq: seq})
 	}
 }
 

@@ -7,15 +7,17 @@ import (
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
+	"github.com/ingestd/ingestd/step"
 )
 
 // Looked is what a look at everything that a pipeline touches found, without changing anything.
 type Looked struct {
 	Guarantee Guarantee
 	Findings  []Found
-	Columns   []string // of the rows that are written, "name type"
+	Columns   []string // of the rows that come to the sinks, "name type"
 	Err       error    // why the pipeline can't start as it is; nil otherwise
 }
 
@@ -25,17 +27,28 @@ type Found struct {
 }
 
 // Bind checks codec and steps against each other as far as that is possible without a look at the target, and returns the
-// columns that are written, "name type"; none when only the target knows them. Errors are fault.Misconfigured; one of a step is
-// a [StepError].
+// columns that come to the sinks, "name type"; none when only the target knows them. Errors are fault.Misconfigured; one of a step is
+// a [StepError], one of a sink's condition a [RouteError].
 func Bind(def *Definition) ([]string, error) {
-	if !def.Sink.Capabilities().AnyColumns {
-		return nil, nil
+	routes := def.routes()
+	for i, r := range routes {
+		if r.When == "" {
+			continue
+		}
+		if err := step.CheckSyntax(r.When); err != nil {
+			return nil, fault.E("pipeline", fault.Misconfigured, &RouteError{i, r.Name, "when", err})
+		}
+	}
+	for _, r := range routes {
+		if !r.Sink.Capabilities().AnyColumns {
+			return nil, nil
+		}
 	}
 	var p plan
-	if err := p.bind(def, nil); err != nil {
+	if err := p.bind(def, make([]*record.Schema, len(routes))); err != nil {
 		return nil, err
 	}
-	return p.columns(), nil
+	return columnsOf(p.written), nil
 }
 
 // StepError says which step does not fit the columns that it gets.
@@ -95,9 +108,20 @@ func Look(ctx context.Context, def *Definition, log *slog.Logger) Looked {
 		fail(err)
 		return out
 	}
-	out.Columns = p.columns()
+	out.Columns = columnsOf(p.written)
+	var more probes
+	more.probe(ctx, def, &p)
+	out.Findings = append(out.Findings, more.found...)
+	if more.err != nil {
+		fail(more.err)
+	}
 	if err := refuseForeign(def, p.targets, id); err != nil && idErr == nil {
 		fail(err)
+	}
+	change := changeOf(ctx, def)
+	out.Findings = append(out.Findings, change.notes...)
+	if change.err != nil {
+		fail(change.err)
 	}
 	return out
 }

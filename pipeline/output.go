@@ -22,6 +22,7 @@ type output struct {
 	number  int
 	name    string
 	meter   *meter
+	outlets *outlets      // to the sinks; nil where rows go on to other tasks
 	writers []sink.Writer // in the order of sinks; nil where the task writes nothing
 	dead    int           // place of the dead-letter writer, or -1
 	letters *record.Batch
@@ -73,23 +74,6 @@ func (t *output) account(stage int, in, after int64) {
 		In: in, Passed: passed, Filtered: r.Filtered, Refused: int64(len(r.Refused)),
 		Deduplicated: r.Deduplicated, Absorbed: r.Absorbed, Late: r.Late, Made: after - passed,
 	})
-}
-
-// write hands a batch to the main sink's writer and its refusals to the dead letters.
-func (t *output) write(ctx context.Context, b *record.Batch) error {
-	stage := len(t.stages) - 1
-	if b.Rows == 0 {
-		return nil
-	}
-	refused, err := t.writers[0].Write(ctx, b)
-	if err != nil {
-		return err
-	}
-	for _, r := range refused {
-		record.AppendDeadLetter(t.letters, b.Letter(r.Row, "sink:"+MainSink, r))
-	}
-	t.count(stage, int64(b.Rows), int64(b.Rows-len(refused)), 0)
-	return nil
 }
 
 // bury writes the dead letters of a fetch, or stops the pipeline when there is no place for them.

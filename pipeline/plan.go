@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/record"
@@ -17,7 +18,8 @@ type plan struct {
 	targets   []Target
 	decoded   *record.Schema // what the decoder fills
 	metadata  step.Step      // adds the columns that the sink takes from metadata; nil without any
-	written   *record.Schema // what the sink gets
+	written   *record.Schema // what comes to the sinks
+	shares    []share        // what each of them gets of it
 	keyed     *keyedPlan     // nil without keyed steps
 }
 
@@ -31,7 +33,26 @@ func newPlan(ctx context.Context, def *Definition, storeID string, m *meter) (pl
 	if err := p.guarantee.err(); err != nil {
 		return p, fault.E("pipeline", fault.Misconfigured, err)
 	}
-	return p, p.bind(def, inspections[0].Schema)
+	var takes []*record.Schema
+	for i := range def.routes() {
+		takes = append(takes, inspections[i].Schema)
+	}
+	if err := p.bind(def, takes); err != nil {
+		return p, err
+	}
+	p.guarantee.Reasons = append(p.guarantee.Reasons, p.partial(def)...)
+	return p, nil
+}
+
+// partial names the columns of sinks that don't get all that is written, or that get it in another type.
+func (p *plan) partial(def *Definition) []string {
+	var out []string
+	for i, r := range def.routes() {
+		if sh := &p.shares[i]; sh.columns != nil || len(sh.casts) > 0 {
+			out = append(out, fmt.Sprintf("%s: gets the columns %s", r.Name, strings.Join(columnsOf(sh.out), ", ")))
+		}
+	}
+	return out
 }
 
 // inspect looks at the targets of all sinks, and tells which of them somebody owns.
@@ -52,9 +73,10 @@ func inspect(ctx context.Context, def *Definition, storeID string, m *meter) (fo
 	return found, owned, nil
 }
 
-// bind works out the columns to decode, backwards through the steps from what the sink takes, and checks the way forward.
-func (p *plan) bind(def *Definition, wanted *record.Schema) error {
-	need := wanted
+// bind works out the columns to decode, backwards through the steps from what each sink takes, and checks the way forward.
+func (p *plan) bind(def *Definition, takes []*record.Schema) error {
+	sinks := merge(takes)
+	need := sinks.all
 	for i := len(def.Steps) - 1; i >= 0 && need != nil; i-- {
 		if w, ok := def.Steps[i].(step.Wanter); ok {
 			need = w.Want(need)
@@ -91,7 +113,27 @@ func (p *plan) bind(def *Definition, wanted *record.Schema) error {
 	if err := def.checkTables(); err != nil {
 		return err
 	}
-	return p.fits(wanted)
+	return p.divide(def, &sinks)
+}
+
+// divide checks the conditions of sinks, and gives each its share of what is written.
+func (p *plan) divide(def *Definition, sinks *demand) error {
+	conditions := make([]*step.Condition, len(sinks.sinks))
+	for i, r := range def.routes() {
+		if r.When == "" {
+			continue
+		}
+		var err error
+		if conditions[i], err = step.NewCondition(r.When, p.written); err != nil {
+			return fault.E("pipeline", fault.Misconfigured, &RouteError{i, r.Name, "when", err})
+		}
+	}
+	if err := sinks.fits(p.written, conditions); err != nil {
+		return err
+	}
+	var err error
+	p.shares, err = sinks.divide(p.written, def.routes())
+	return err
 }
 
 // endComes refuses a step that waits for the end of an input that has none: nothing would ever come out.
@@ -107,24 +149,10 @@ func endComes(s step.Step, def *Definition) error {
 	return nil
 }
 
-// fits refuses columns that the sink's target does not have: better now than at the first batch.
-func (p *plan) fits(wanted *record.Schema) error {
-	if wanted == nil {
-		return nil
-	}
-	for _, f := range p.written.Fields {
-		if wanted.Index(f.Name) < 0 {
-			return fault.WithRemedy("pipeline", fault.Misconfigured, fmt.Errorf("the sink's target has no column %q", f.Name),
-				"take it out with a step of type drop, or give the target the column")
-		}
-	}
-	return nil
-}
-
-// columns lists what is written, "name type".
-func (p *plan) columns() []string {
+// columnsOf lists columns, "name type".
+func columnsOf(s *record.Schema) []string {
 	var out []string
-	for _, f := range p.written.Fields {
+	for _, f := range s.Fields {
 		out = append(out, f.Name+" "+f.Type.String())
 	}
 	return out

@@ -17,13 +17,16 @@ func TestPlan_refusesColumnsThatTheTargetLacks(t *testing.T) {
 		}
 		return s
 	}
-	p := plan{written: schema("a", "b")}
-	err := p.fits(schema("a"))
+	fits := func(takes ...*record.Schema) error {
+		d := merge(takes)
+		return d.fits(schema("a", "b"), nil)
+	}
+	err := fits(schema("a"))
 	if err == nil || fault.KindOf(err) != fault.Misconfigured || !strings.Contains(err.Error(), `no column "b"`) || !strings.Contains(fault.RemedyOf(err), "drop") {
 		t.Errorf("got %v, want Misconfigured that names b and the step drop", err)
 	}
 	for _, wanted := range []*record.Schema{nil, schema("b", "a"), schema("a", "b", "c")} {
-		if err := p.fits(wanted); err != nil {
+		if err := fits(wanted); err != nil {
 			t.Errorf("target %v: got %v, want nil", wanted, err)
 		}
 	}

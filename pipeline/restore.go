@@ -347,9 +347,13 @@ func (r *restore) findRepeats(seq checkpoint.Seq, head checkpoint.Manifest) {
 // since tells how many records the newest checkpoint counts beyond the savepoint.
 func (r *restore) since(head checkpoint.Manifest) string {
 	var parts []string
-	for _, stage := range []string{"source", "sink:" + MainSink} {
+	stages := []string{"source"}
+	for _, route := range r.def.routes() {
+		stages = append(stages, checkpoint.SinkStage+route.Name)
+	}
+	for _, stage := range stages {
 		if n := counted(&head, stage) - counted(r.from, stage); n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", strings.TrimPrefix(stage, "sink:"), n))
+			parts = append(parts, fmt.Sprintf("%s %d", strings.TrimPrefix(stage, checkpoint.SinkStage), n))
 		}
 	}
 	if n := head.Counters.DeadLetters - r.from.Counters.DeadLetters; n > 0 {
@@ -361,11 +365,16 @@ func (r *restore) since(head checkpoint.Manifest) string {
 	return "counted since then: " + strings.Join(parts, ", ")
 }
 
+// counted is how many rows a stage took in; what a sink left to the others does not count there.
 func counted(m *checkpoint.Manifest, stage string) int64 {
 	var n int64
 	for _, list := range [][]checkpoint.StageCount{m.Counters.Earlier, m.Counters.Stages} {
 		for _, s := range list {
-			if s.Stage == stage {
+			switch {
+			case s.Stage != stage:
+			case strings.HasPrefix(stage, checkpoint.SinkStage):
+				n += s.In - s.Filtered
+			default:
 				n += s.In
 			}
 		}

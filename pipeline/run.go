@@ -53,7 +53,8 @@ type run struct {
 	sinks     []*sinkActor
 	letters   actor // the coordinator's own dead-letter writer
 	collector actor
-	own       sink.Writer // of letters, opened when it is needed first
+	garbage   *checkpoint.Garbage // of the collector alone
+	own       sink.Writer         // of letters, opened when it is needed first
 	tasks     []*task
 	keyed     []*keyedTask
 	tables    []*task // one for each table
@@ -101,7 +102,10 @@ func newRun(ctx context.Context, def *Definition, env Env, m *meter) (*run, erro
 	if r.plan, err = newPlan(ctx, def, r.storeID, m); err != nil {
 		return nil, err
 	}
-	return r, refuseForeign(def, r.plan.targets, r.storeID)
+	if err := refuseForeign(def, r.plan.targets, r.storeID); err != nil {
+		return r, err
+	}
+	return r, r.compareSinks(ctx)
 }
 
 // openStore returns the store's ID and the pipeline's number of key groups.
@@ -143,6 +147,7 @@ func (r *run) drive(ctx context.Context, requests <-chan machine.Request) machin
 		r.sinks = append(r.sinks, a)
 		r.wg.Go(func() { a.run(r.ctx) })
 	}
+	r.garbage = checkpoint.NewGarbage(r.def.Store, r.def.ID)
 	r.letters, r.collector, r.kept = make(actor, actorQueue), make(actor, actorQueue), make(actor, actorQueue)
 	r.wg.Go(func() { r.letters.run(r.ctx) })
 	r.wg.Go(func() { r.kept.run(r.ctx) })

@@ -367,8 +367,10 @@ func TestRestore_renamesSplits(t *testing.T) {
 	for _, sh := range r.shards {
 		got = append(got, fmt.Sprint(sh.ID, " ", sh.Splits[0].Split, " ", sh.Splits[0].Identity, " ", sh.Splits[0].LeaderEpoch))
 	}
-	want := []string{"/inn/1 /inn/1 i 4", "/new/in/1 /new/in/1 i 4", "/y.txt /y.txt i 4", "a/0 a/0 i 4", "bb/0 bb/0 i 4", "table:gone/z/0 table:gone/z/0 i 4", "table:u/z/0 table:u/z/0 id -1",
-		"table:v//new/in/2 table:v//new/in/2 i 4", "z/0 z/0 id -1", "z/1 z/1 id -1"}
+	want := []string{
+		"/inn/1 /inn/1 i 4", "/new/in/1 /new/in/1 i 4", "/y.txt /y.txt i 4", "a/0 a/0 i 4", "bb/0 bb/0 i 4", "table:gone/z/0 table:gone/z/0 i 4", "table:u/z/0 table:u/z/0 id -1",
+		"table:v//new/in/2 table:v//new/in/2 i 4", "z/0 z/0 id -1", "z/1 z/1 id -1",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

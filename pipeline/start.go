@@ -10,6 +10,7 @@ import (
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/pipeline/machine"
 	"github.com/ingestd/ingestd/record"
+	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/source"
 )
 
@@ -159,20 +160,27 @@ func (r *run) newOutput(n int) output {
 	return t
 }
 
-// openWriters opens a task's writers; one whose rows go on to others has none for the main sink.
+// openWriters opens a task's writers; one whose rows go on to others has none but that of dead letters.
 func (r *run) openWriters(t *output, lettersOnly bool) error { //nolint:revive // flag-parameter: the two kinds of tasks share the rest
-	for i, s := range r.sinks {
-		schema := r.plan.written
-		if i == t.dead {
-			schema = t.letters.Schema
-		}
-		if lettersOnly && i != t.dead {
-			t.writers = append(t.writers, nil)
-			continue
-		}
-		w, err := s.sink.Writer(r.ctx, t.number, schema)
-		if err != nil {
+	if !lettersOnly {
+		var err error
+		if t.outlets, err = newOutlets(r.def, &r.plan); err != nil {
 			return err
+		}
+	}
+	for i, s := range r.sinks {
+		var w sink.Writer
+		var err error
+		switch {
+		case i == t.dead:
+			w, err = s.sink.Writer(r.ctx, t.number, t.letters.Schema)
+		case !lettersOnly:
+			l := &t.outlets.list[i]
+			w, err = s.sink.Writer(r.ctx, t.number, l.share.out)
+			l.writer = w
+		}
+		if err != nil {
+			return fmt.Errorf("sink %q: %w", s.name, err)
 		}
 		t.writers = append(t.writers, w)
 	}

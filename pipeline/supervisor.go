@@ -81,6 +81,7 @@ type Supervisor struct {
 func NewSupervisor(def *Definition, env Env) *Supervisor {
 	s := &Supervisor{def: def, env: env, stop: make(chan struct{}), saves: make(chan *saving), asks: make(chan *asking), pauses: make(chan struct{}, 1), discards: discards{steps: def.DiscardState}}
 	s.set(Starting, "")
+	def.shareCache()
 	return s
 }
 

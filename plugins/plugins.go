@@ -7,16 +7,16 @@ import (
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/checkpoint/filestore"
+	"github.com/ingestd/ingestd/checkpoint/s3"
 	"github.com/ingestd/ingestd/cli"
-	"github.com/ingestd/ingestd/codec"
-	"github.com/ingestd/ingestd/codec/json"
-	"github.com/ingestd/ingestd/codec/raw"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/pipeline"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/sink/blackhole"
 	"github.com/ingestd/ingestd/sink/clickhouse"
 	sinkfile "github.com/ingestd/ingestd/sink/file"
+	sinkkafka "github.com/ingestd/ingestd/sink/kafka"
+	"github.com/ingestd/ingestd/sink/postgres"
 	"github.com/ingestd/ingestd/source"
 	"github.com/ingestd/ingestd/source/file"
 	"github.com/ingestd/ingestd/source/kafka"
@@ -31,15 +31,17 @@ func All() cli.Plugins {
 			cli.New(kafka.Spec(), func(s kafka.Settings, env cli.Env) (source.Source, error) { return kafka.New(s, env.Log) }),
 			cli.New(file.Spec(), func(s file.Settings, env cli.Env) (source.Source, error) { return file.New(s, env.Log) }),
 		},
-		Codecs: []cli.Plugin[codec.Factory]{
-			cli.Opened(json.Spec(), func(s *config.Section, _ cli.Env) (codec.Factory, error) { return json.Open(s) }),
-			cli.Opened(raw.Spec(), func(s *config.Section, _ cli.Env) (codec.Factory, error) { return raw.Open(s) }),
-		},
-		Steps: steps(),
-		Keyed: keyedSteps(),
+		Codecs:   codecs(),
+		Encoders: encoders(),
+		Steps:    steps(),
+		Keyed:    keyedSteps(),
 		Sinks: []cli.Plugin[sink.Plugin]{
 			cli.New(clickhouse.Spec(), func(s clickhouse.Settings, _ cli.Env) (sink.Plugin, error) { return clickhouse.New(s) }),
-			cli.New(sinkfile.Spec(), func(s sinkfile.Settings, _ cli.Env) (sink.Plugin, error) { return sinkfile.New(s) }),
+			cli.New(postgres.Spec(), func(s postgres.Settings, _ cli.Env) (sink.Plugin, error) { return postgres.New(s) }),
+			cli.Opened(sinkfile.Spec(), openFile),
+			cli.Opened(sinkkafka.Spec(), func(s *config.Section, env cli.Env) (sink.Plugin, error) {
+				return sinkkafka.Open(s, env.Encoder, env.Log)
+			}),
 			cli.New(blackhole.Spec(), func(s blackhole.Settings, _ cli.Env) (sink.Plugin, error) { return blackhole.New(s) }),
 		},
 		Stores: []cli.Plugin[cli.OpenStore]{
@@ -49,10 +51,34 @@ func All() cli.Plugins {
 				}
 				return func() (checkpoint.Store, error) { return filestore.Open(s.Path) }, nil
 			}),
+			cli.New(s3.Spec(), func(s s3.Settings, _ cli.Env) (cli.OpenStore, error) {
+				return func() (checkpoint.Store, error) { return s3.Open(s) }, s.Check()
+			}),
 		},
 		State: func(dir string) pipeline.StateDisk { return local.NewFolder(filepath.Join(dir, "state")) },
 		Lock:  func(dir string) (io.Closer, error) { return filestore.Lock(dir) },
 	}
+}
+
+// openFile makes a file sink, with the encoder within its section.
+func openFile(section *config.Section, env cli.Env) (sink.Plugin, error) {
+	var s sinkfile.Settings
+	if !section.Decode(sinkfile.Spec(), &s) {
+		return nil, section.Err()
+	}
+	if s.Encode != nil {
+		encoder, ok := env.Encoder(s.Encode)
+		if !ok {
+			return nil, s.Encode.Err()
+		}
+		s.Encoder = encoder
+	}
+	p, err := sinkfile.New(s)
+	if err != nil {
+		section.Errorf("", "%v", err)
+		return nil, err
+	}
+	return p, nil
 }
 
 func steps() []cli.Plugin[step.Step] {

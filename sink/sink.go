@@ -8,6 +8,7 @@ package sink
 import (
 	"context"
 
+	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/record"
 )
 
@@ -43,7 +44,7 @@ type Identity struct {
 	StoreID  string // of the checkpoint store: a copied folder or a fresh store has another
 	Pipeline string // the pipeline's ID
 	Lane     record.Lane
-	Sink     string // the sink's name in the pipeline: "sink", "dead_letter"
+	Sink     string // the sink's ID in the pipeline: "sink" unless it has one, "dead_letter"
 }
 
 // Committable is what makes one unit of a checkpoint visible, and does so again after a crash. It is part of the manifest and
@@ -92,7 +93,8 @@ type Env struct {
 	Identity Identity
 	Lease    record.Lease // of this run; 0 when only Capabilities, Schema and Check are wanted
 	Segments SegmentStore
-	Tasks    int // how many writers may be asked for
+	Cache    codec.Cache // for encoders that keep something; nil: there is none
+	Tasks    int         // how many writers may be asked for
 	// AtLeastOnce is true when commits go before the manifest.
 	AtLeastOnce bool
 	// Adopt lets the sink take a target over that another checkpoint store wrote to, by Restore and Fence: a person asked for
@@ -110,6 +112,12 @@ type Plugin interface {
 	Inspect(ctx context.Context, id Identity) (Inspection, error)
 	// Open returns the sink for one run under env.Lease. It may create the sink's own helper objects (ledger, fence).
 	Open(ctx context.Context, env Env) (Sink, error)
+}
+
+// Prober is a [Plugin] that must know the rows' columns to tell whether it can take them: one that registers their schema, say.
+type Prober interface {
+	// Probe asks servers other than the target, and changes nothing there. Findings and error kinds are as those of Inspect.
+	Probe(ctx context.Context, schema *record.Schema) ([]Finding, error)
 }
 
 // Inspection is what a look at the target found.
@@ -136,6 +144,18 @@ type Finding struct {
 	Level  Level
 	Text   string // what is so, in one sentence
 	Remedy string // the exact statement that mends it, or ""
+}
+
+// FindingsOf makes findings of what a [codec.Prober] says.
+func FindingsOf(notes, blocks []string) []Finding {
+	var out []Finding
+	for _, text := range blocks {
+		out = append(out, Finding{Level: Blocks, Text: text})
+	}
+	for _, text := range notes {
+		out = append(out, Finding{Level: Note, Text: text})
+	}
+	return out
 }
 
 // Level says what a finding means for the pipeline.
@@ -196,8 +216,9 @@ type Assembled struct {
 
 // Writer turns one task's batches into prepared rows. It is used by one goroutine.
 type Writer interface {
-	// Write takes all rows of b. It keeps no reference to b. The rows that the target's schema lets it know can't be stored
-	// are not taken and returned as refusals, in order of rows. An error leaves the writer unusable until the run recovers.
+	// Write takes all rows of b. It keeps no reference to b, and changes nothing in it: other sinks get it too. The rows that
+	// the target's schema lets it know can't be stored are not taken and returned as refusals, in order of rows. An error
+	// leaves the writer unusable until the run recovers.
 	Write(ctx context.Context, b *record.Batch) ([]record.Refusal, error)
 	// Prepare ends the checkpoint's part: when it returns nil, every row that was written since the last Prepare is durable,
 	// and invisible in the target.
@@ -240,6 +261,10 @@ type Capabilities struct {
 	AnyColumns bool
 	// Visible says in one sentence when a reader of the target sees rows.
 	Visible string
+	// Limits are what the sink refuses, or keeps its promise only with, one sentence each: for the docs.
+	Limits []string
+	// Tested names the servers, with their versions, on which the sink's tests run: for the docs.
+	Tested string
 	// CommitBytes is the memory that one commit takes at most; the daemon keeps it out of the budget for data in flight.
 	CommitBytes int64
 }

@@ -20,37 +20,18 @@ func (f *Filter) Name() string { return f.ID }
 
 // Bind checks the expression.
 func (f *Filter) Bind(in *record.Schema) (*record.Schema, Apply, error) {
-	e, err := compile(f.Where, in)
+	c, err := NewCondition(f.Where, in)
 	if err != nil {
 		return nil, nil, misconfigured(f.ID, err)
 	}
-	if e.result != nil && e.result.Kind() != reflect.Bool {
-		return nil, nil, misconfigured(f.ID, wrongResult(f.Where, e.result))
-	}
 	r := refuser{step: f.ID}
-	known := newKernel(e.program.Node(), in)
 	return in, func(b *record.Batch, res *Result) {
 		r.begin(b)
 		for row := range b.Rows {
-			if known != nil {
-				switch known(b, row) {
-				case yes:
-					continue
-				case no:
-					r.drop(row)
-					continue
-				case unsure:
-				}
-			}
-			v, err := e.eval(b, row)
-			if err != nil {
-				r.refuse(row, "", err.Error())
-				continue
-			}
-			keep, ok := v.(bool)
+			keep, err := c.Holds(b, row)
 			switch {
-			case !ok:
-				r.refuse(row, "", fmt.Sprintf("expression %q: true or false is expected, found %v", f.Where, shown(v)))
+			case err != nil:
+				r.refuse(row, "", err.Error())
 			case !keep:
 				r.drop(row)
 			}

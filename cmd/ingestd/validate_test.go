@@ -10,14 +10,20 @@ import (
 	"testing"
 
 	"github.com/ingestd/ingestd/checkpoint/filestore"
+	"github.com/ingestd/ingestd/checkpoint/s3"
 	"github.com/ingestd/ingestd/cli"
+	"github.com/ingestd/ingestd/codec/avro"
+	"github.com/ingestd/ingestd/codec/csv"
 	codecjson "github.com/ingestd/ingestd/codec/json"
 	"github.com/ingestd/ingestd/codec/raw"
+	"github.com/ingestd/ingestd/codec/text"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/plugins"
 	"github.com/ingestd/ingestd/sink/blackhole"
 	"github.com/ingestd/ingestd/sink/clickhouse"
 	sinkfile "github.com/ingestd/ingestd/sink/file"
+	sinkkafka "github.com/ingestd/ingestd/sink/kafka"
+	"github.com/ingestd/ingestd/sink/postgres"
 	"github.com/ingestd/ingestd/source/file"
 	"github.com/ingestd/ingestd/source/kafka"
 )
@@ -201,9 +207,16 @@ func TestPlugins_specsFitTheirSettings(t *testing.T) {
 	p := plugins.All()
 	settings := map[string]map[string]any{
 		"source": {"kafka": &kafka.Settings{}, "file": &file.Settings{}},
-		"decode": {"json": &codecjson.Settings{}, "raw": &raw.Settings{}},
-		"sink":   {"clickhouse": &clickhouse.Settings{}, "file": &sinkfile.Settings{}, "blackhole": &blackhole.Settings{}},
-		"store":  {"file": &filestore.Settings{}},
+		"decode": {"json": &codecjson.Settings{}, "raw": &raw.Settings{}, "avro": &avro.Settings{}, "csv": &csv.Settings{}, "text": &text.Settings{}},
+		"encode": {
+			"json": &codecjson.EncoderSettings{}, "raw": &raw.EncoderSettings{}, "avro": &avro.EncoderSettings{}, "csv": &csv.EncoderSettings{},
+			"text": &text.EncoderSettings{},
+		},
+		"sink": {
+			"clickhouse": &clickhouse.Settings{}, "file": &sinkfile.Settings{}, "blackhole": &blackhole.Settings{}, "kafka": &sinkkafka.Settings{},
+			"postgres": &postgres.Settings{},
+		},
+		"store": {"file": &filestore.Settings{}, "s3": &s3.Settings{}},
 	}
 	check := func(role string, spec config.Spec) {
 		into, ok := settings[role][spec.Type]
@@ -220,6 +233,9 @@ func TestPlugins_specsFitTheirSettings(t *testing.T) {
 	}
 	for _, s := range p.Codecs {
 		check("decode", s.Spec)
+	}
+	for _, s := range p.Encoders {
+		check("encode", s.Spec)
 	}
 	for _, s := range p.Sinks {
 		check("sink", s.Spec)

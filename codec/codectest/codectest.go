@@ -1,5 +1,5 @@
-// Package codectest holds each rule of the contract of codec.Decoder and codec.Factory as a case. A codec joins with a
-// [Subject] and a call of [Run].
+// Package codectest holds each rule of the contracts of codec.Decoder, codec.Factory, codec.Encoder and codec.EncoderFactory as a
+// case. A codec joins with a [Subject] and a call of [Run], and with an [EncoderSubject] and a call of [RunEncoder].
 package codectest
 
 import (

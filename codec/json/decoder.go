@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/record"
 )
 
@@ -19,6 +20,7 @@ type Decoder struct {
 	unit     int // digits of numbers in timestamp columns behind the second; below 0: refused
 	bytesMax int
 	depthMax int
+	framed   bool
 
 	// in holds the record: jsontext reads a bytes.Buffer in place and does not change it. What it and walk still refer to
 	// after Decode is not read again.
@@ -30,7 +32,7 @@ type Decoder struct {
 	found   int      // columns seen
 	depth   int
 	scratch []byte
-	keys    map[string]struct{} // of the map that is being checked; they refer to its column
+	keys    codec.Keys
 	refusal record.Refusal
 }
 
@@ -41,10 +43,10 @@ func newDecoder(p *plan, s *Settings) *Decoder {
 		unit:     -1,
 		bytesMax: int(s.RecordBytesMax),
 		depthMax: s.DepthMax,
+		framed:   s.Framing == Confluent,
 		// Names that come twice are looked for among the selected ones only, which is much cheaper.
 		options: []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(false)},
 		seen:    make([]uint64, (p.count+63)/64),
-		keys:    make(map[string]struct{}),
 	}
 	if digits, ok := s.TimestampNumbers.digits(); ok {
 		d.unit = digits
@@ -57,8 +59,18 @@ func newDecoder(p *plan, s *Settings) *Decoder {
 func (d *Decoder) Decode(b *record.Batch, data []byte) (record.Refusal, bool) {
 	row := b.Cols[0].Len()
 	d.refusal = record.Refusal{Row: row, Byte: -1}
+	if d.framed && data != nil {
+		if len(data) < frameBytes || data[0] != 0 {
+			d.refuse(-1, 0, "the record does not begin with a byte 0 and a schema's ID")
+			return d.refusal, false
+		}
+		data = data[frameBytes:]
+	}
 	if d.record(b, data) {
 		return record.Refusal{}, true
+	}
+	if d.framed && d.refusal.Byte >= 0 {
+		d.refusal.Byte += frameBytes
 	}
 	for i := range d.plan.fields {
 		b.Cols[i].Truncate(row)

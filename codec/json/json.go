@@ -22,11 +22,6 @@
 package json
 
 import (
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
 	"github.com/ingestd/ingestd/fault"
@@ -36,20 +31,13 @@ import (
 // Factory makes JSON decoders. It is immutable.
 type Factory struct {
 	settings Settings
-	columns  []column
+	columns  codec.Columns
 }
 
 var (
 	_ codec.Factory = (*Factory)(nil)
 	_ codec.Decoder = (*Decoder)(nil)
 )
-
-// column is a configured column after its type was read.
-type column struct {
-	Column
-	typ   record.Type
-	typed bool
-}
 
 // New checks the settings; zero fields mean the defaults. The error is fault.Misconfigured.
 func New(s Settings) (*Factory, error) {
@@ -60,19 +48,8 @@ func New(s Settings) (*Factory, error) {
 	if f.settings.DepthMax == 0 {
 		f.settings.DepthMax = depthMax
 	}
-	var errs []error
-	for _, c := range s.Columns {
-		col := column{Column: c, typed: c.Type != ""}
-		if col.typed {
-			t, err := record.ParseType(c.Type)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("column %q: %w", c.Name, err))
-			}
-			col.typ = t
-		}
-		f.columns = append(f.columns, col)
-	}
-	if err := errors.Join(errs...); err != nil {
+	var err error
+	if f.columns, err = codec.NewColumns(s.Columns); err != nil {
 		return nil, fault.E("codec/json.New", fault.Misconfigured, err)
 	}
 	return f, nil
@@ -84,92 +61,20 @@ func Open(section *config.Section) (*Factory, error) {
 	if !section.Decode(Spec(), &s) {
 		return nil, fault.E("codec/json.Open", fault.Misconfigured, section.Err())
 	}
-	for _, c := range s.Columns {
-		if c.Type == "" {
-			continue
-		}
-		if _, err := record.ParseType(c.Type); err != nil {
-			section.Errorf("columns."+c.Name, "%v", err)
-		}
-	}
+	codec.ReportColumns(section, s.Columns)
 	return New(s)
 }
 
-// Schema completes the schema: the wanted columns in their order, with what the config says about them, then the columns that
-// only the config has, for steps; these need a type. A configured type must be stored in the same way as the wanted one, and be
-// nullable only if that is; it may name another zone. A column is optional if the config says so, or, where the config says
-// nothing, if the wanted one is or is nullable; one that the config makes less nullable is not.
+// Schema completes the schema as [codec.Columns.Complete] does, and checks that a decoder can fill it.
 func (f *Factory) Schema(wanted *record.Schema) (*record.Schema, error) {
-	s := &record.Schema{}
-	if wanted != nil {
-		s.Fields = slices.Clone(wanted.Fields)
+	s, err := f.columns.Complete(wanted)
+	if err == nil {
+		_, err = newPlan(s)
 	}
-	configured := make(map[string]bool, len(f.columns))
-	var errs []error
-	for i := range f.columns {
-		c := &f.columns[i]
-		configured[c.Name] = true
-		at := s.Index(c.Name)
-		if at < 0 {
-			if !c.typed {
-				errs = append(errs, fmt.Errorf("column %q needs a type: %s", c.Name, lacks(wanted)))
-				continue
-			}
-			s.Fields, at = append(s.Fields, record.Field{Name: c.Name, Type: c.typ}), len(s.Fields)
-		}
-		if err := c.apply(&s.Fields[at]); err != nil {
-			errs = append(errs, fmt.Errorf("column %q: %w", c.Name, err))
-		}
-	}
-	for i := range s.Fields {
-		if field := &s.Fields[i]; !configured[field.Name] {
-			field.Optional = field.Optional || field.Type.Nullable
-		}
-	}
-	if len(errs) == 0 {
-		_, err := newPlan(s)
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return nil, fault.E("codec/json.Schema", fault.Misconfigured, err)
 	}
 	return s, nil
-}
-
-// apply changes a field to what the config says.
-func (c *column) apply(f *record.Field) error {
-	switch {
-	case c.typed && !c.typ.SameLayout(&f.Type):
-		return fmt.Errorf("the config says %s, the sink takes %s", &c.typ, &f.Type)
-	case c.typed && c.typ.Nullable && !f.Type.Nullable:
-		return fmt.Errorf("the config says %s, the sink takes no null: %s", &c.typ, &f.Type)
-	}
-	if c.Path != "" {
-		f.Path = c.Path
-	}
-	f.Optional = f.Optional || f.Type.Nullable
-	if c.typed {
-		t := c.typ
-		t.Min, t.Max = f.Type.Min, f.Type.Max
-		f.Optional = t.Nullable || f.Optional && !f.Type.Nullable // without null there is nothing to store for a missing value
-		f.Type = t
-	}
-	if c.Optional != nil {
-		f.Optional = *c.Optional
-	}
-	return nil
-}
-
-// lacks says why the sink gives no type.
-func lacks(s *record.Schema) string {
-	if s == nil {
-		return "the sink takes any columns"
-	}
-	list := make([]string, len(s.Fields))
-	for i := range s.Fields {
-		list[i] = s.Fields[i].Name
-	}
-	return "the columns that the sink and the steps want are " + strings.Join(list, ", ")
 }
 
 // New returns a decoder for a schema that Schema returned.

@@ -3,8 +3,6 @@ package json
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/record"
@@ -81,7 +79,7 @@ func (p *plan) add(f *record.Field, index int) error {
 	if path == "" {
 		path = f.Name
 	}
-	steps, err := splitPath(path)
+	steps, err := codec.SplitPath(path)
 	if err != nil {
 		return err
 	}
@@ -109,34 +107,4 @@ func (p *plan) add(f *record.Field, index int) error {
 		at = next
 	}
 	return nil
-}
-
-// splitPath splits a path at its points; \. is a point in a name, \\ a backslash.
-func splitPath(path string) ([]string, error) {
-	var steps []string
-	var step strings.Builder
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; c {
-		case '.':
-			steps = append(steps, step.String())
-			step.Reset()
-		case '\\':
-			i++
-			if i == len(path) || path[i] != '.' && path[i] != '\\' {
-				return nil, fmt.Errorf(`path %q: a backslash must stand before a point or a backslash`, path)
-			}
-			step.WriteByte(path[i])
-		default:
-			step.WriteByte(c)
-		}
-	}
-	steps = append(steps, step.String())
-	if slices.Contains(steps, "") {
-		return nil, fmt.Errorf("path %q has an empty step", path)
-	}
-	const stepsMax = 64
-	if len(steps) > stepsMax {
-		return nil, fmt.Errorf("path %q has more than %d steps", path, stepsMax)
-	}
-	return steps, nil
 }

@@ -129,7 +129,7 @@ optional = true
 	yes := true
 	want := Settings{
 		Columns: []Column{{Name: "id", Type: "uint64"}, {Name: "a.b", Type: "string", Path: `a\.b`, Optional: &yes}},
-		Unknown: Refuse, TimestampNumbers: UnixMS, RecordBytesMax: 1 << 20, DepthMax: 7,
+		Unknown: Refuse, TimestampNumbers: UnixMS, RecordBytesMax: 1 << 20, DepthMax: 7, Framing: NoFraming,
 	}
 	if diff := cmp.Diff(want, f.settings); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)

@@ -1,6 +1,7 @@
 package json
 
 import (
+	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
 )
 
@@ -17,15 +18,24 @@ type Settings struct {
 	TimestampNumbers TimeUnit     `config:"timestamp_numbers"`
 	RecordBytesMax   config.Bytes `config:"record_bytes_max"` // 0: 16 MiB
 	DepthMax         int          `config:"depth_max"`        // 0: 128
+	Framing          Framing      `config:"framing"`          // empty: none
 }
 
+// Framing says what stands around a record's JSON.
+type Framing string
+
+const (
+	// NoFraming is nothing; it is the default.
+	NoFraming Framing = "none"
+	// Confluent is a byte 0 and the schema's ID in a registry before it.
+	Confluent Framing = "confluent"
+)
+
+// frameBytes is the length of what stands before the JSON.
+const frameBytes = 5
+
 // Column is what a config says about one column.
-type Column struct {
-	Name     string `config:",key"`
-	Type     string `config:"type"`     // as record.ParseType reads it; empty: the sink's
-	Path     string `config:"path"`     // empty: the name
-	Optional *bool  `config:"optional"` // nil: as the sink says, and nullable columns are
-}
+type Column = codec.Column
 
 // Unknown says what happens to members of the record that no column is filled from.
 type Unknown string
@@ -67,37 +77,12 @@ func (u TimeUnit) digits() (digits int, ok bool) {
 
 // Spec describes the decode section of type json.
 func Spec() config.Spec {
-	column := config.Spec{
-		Doc: "A column and where its value is found in the record.",
-		Keys: []config.Key{
-			{
-				Name: "type", Kind: config.KindString, Example: "timestamp(3)",
-				Doc: "The type: bool, int8 to int256, uint8 to uint256, float32, float64, decimal(PRECISION, SCALE), string,\n" +
-					"fixed_string(BYTES), date, timestamp(DIGITS), timestamp(DIGITS, \"ZONE\"), uuid, ipv4, ipv6,\n" +
-					"enum(\"NAME\" = NUMBER, ...), array(TYPE), map(KEY, TYPE), nullable(TYPE). By default the type of the sink's\n" +
-					"column; if both are known they must agree.",
-			},
-			{
-				Name: "path", Kind: config.KindString, Example: "user.id",
-				Doc: "The member that holds the value; a.b is b inside a. A point that belongs to a name is written \\.\n" +
-					"By default the column's name, read in the same way.",
-			},
-			{
-				Name: "optional", Kind: config.KindBool, Example: "true",
-				Doc: "Whether a record may lack the member: null is stored then, or the type's zero if it is not nullable.\n" +
-					"By default only nullable columns, and those for which the sink has a default, are optional.",
-			},
-		},
-	}
 	return config.Spec{
 		Type: "json",
 		Doc: "Each record is one JSON object. A record that does not fit its columns exactly (type, range, precision, a missing or\n" +
 			"doubled member) becomes a dead letter with the reason, the column and the place.",
 		Keys: []config.Key{
-			{
-				Name: "columns", Kind: config.KindTableMap, Table: &column, Short: "type",
-				Doc: "The columns, by name. By default those of the sink. NAME = \"TYPE\" is short for NAME = { type = \"TYPE\" }.",
-			},
+			codec.ColumnsKey(),
 			{
 				Name: "unknown", Kind: config.KindEnum, Enum: []string{string(Ignore), string(Refuse)}, Default: string(Ignore),
 				Doc: "What happens to a record with members that no column is filled from: they are ignored, or it is refused.",
@@ -114,6 +99,11 @@ func Spec() config.Spec {
 			{
 				Name: "depth_max", Kind: config.KindInt, Default: "128", Min: "1", Max: "1000",
 				Doc: "How deep objects and arrays may nest; the record itself counts as one.",
+			},
+			{
+				Name: "framing", Kind: config.KindEnum, Enum: []string{string(NoFraming), string(Confluent)}, Default: string(NoFraming),
+				Doc: "What stands before the JSON: nothing, or a byte 0 and a schema ID of four bytes as clients of a schema registry write\n" +
+					"them. The schema is not asked for: the columns say what is taken.",
 			},
 		},
 	}

@@ -1,9 +1,6 @@
 package json
 
 import (
-	"bytes"
-	"unsafe"
-
 	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/record"
 )
@@ -118,7 +115,7 @@ func (d *Decoder) mapping(c *record.Column, v *value, field int) bool {
 			return false
 		}
 	}
-	if key := d.keyTwice(c.Key, first); key >= 0 {
+	if key := d.keys.Twice(c.Key, first); key >= 0 {
 		name := string(codec.AppendJSONValue(nil, c.Key, key))
 		return d.refuse(field, d.walk.at, "the map key "+name+" is there twice")
 	}
@@ -135,46 +132,4 @@ func (d *Decoder) key(c *record.Column, v *value, field int) bool {
 		return d.refuse(field, at, "map key "+v.typ.String()+": "+excerpt(quoted)+" "+err.Error())
 	}
 	return true
-}
-
-// keyTwice returns a row from first on whose key is there before, or -1.
-func (d *Decoder) keyTwice(c *record.Column, first int) int {
-	const few = 8 // for which comparing all pairs is cheaper
-	n := c.Len()
-	if n-first <= few {
-		for i := first; i < n; i++ {
-			if keyBefore(c, first, i) {
-				return i
-			}
-		}
-		return -1
-	}
-	clear(d.keys)
-	defer clear(d.keys)
-	for i := first; i < n; i++ {
-		key := keyBytes(c, i)
-		name := unsafe.String(unsafe.SliceData(key), len(key)) // the column does not change before the map is cleared
-		if _, twice := d.keys[name]; twice {
-			return i
-		}
-		d.keys[name] = struct{}{}
-	}
-	return -1
-}
-
-// keyBefore reports whether a row from first on and before row i has its key.
-func keyBefore(c *record.Column, first, i int) bool {
-	for j := first; j < i; j++ {
-		if bytes.Equal(keyBytes(c, i), keyBytes(c, j)) {
-			return true
-		}
-	}
-	return false
-}
-
-func keyBytes(c *record.Column, i int) []byte {
-	if c.Type.Kind == record.String {
-		return c.BytesAt(i)
-	}
-	return c.FixedAt(i)
 }

@@ -58,6 +58,7 @@ type = "json"
 
 [pipeline.bench.decode.columns]
 %s
+%s
 [pipeline.bench.sink]
 %s
 [pipeline.bench.checkpoint]
@@ -74,9 +75,23 @@ func (b *bench) prepare(ctx context.Context, r *row, listen, until string) (stri
 	if r.size == "large" {
 		columns, table = largeColumns, largeTable
 	}
-	sink := fmt.Sprintf("type = %q\n", r.sink)
+	typ, steps := r.parts()
+	sink := fmt.Sprintf("type = %q\n", typ)
 	name := "t" + strconv.FormatInt(time.Now().UnixNano(), 36) // of the table, and of the pipeline: each run has its own store
-	switch r.sink {
+	switch typ {
+	case "kafka":
+		sink += fmt.Sprintf("brokers = [%q]\ntopic = %q\ncreate = { partitions = %d, replication_factor = 1 }\n", b.servers.broker, name, partitions)
+	case "postgres":
+		table := smallPostgresTable
+		if r.size == "large" {
+			table = largePostgresTable
+		}
+		if _, err := b.servers.psql(ctx, fmt.Sprintf(table, name)); err != nil {
+			return "", err
+		}
+		b.servers.postgresTable = name
+		columns = strings.NewReplacer(`"uint64"`, `"int64"`, `"uint32"`, `"int64"`).Replace(columns)
+		sink += fmt.Sprintf("addr = [%q]\ndatabase = \"db\"\ntable = %q\nuser = %q\npassword = %q\n", b.servers.postgresAddr, name, user, password)
 	case "file":
 		sink += fmt.Sprintf("path = %q\n", filepath.Join(dir, "rows"))
 	case "clickhouse":
@@ -86,7 +101,7 @@ func (b *bench) prepare(ctx context.Context, r *row, listen, until string) (stri
 		sink += fmt.Sprintf("addr = [%q]\ndatabase = \"db\"\ntable = %q\nuser = %q\npassword = %q\n", b.servers.addr, name, user, password)
 	}
 	path := filepath.Join(dir, "ingestd.toml")
-	text := fmt.Sprintf(config, filepath.Join(dir, "data"), listen, name, r.delivery, b.servers.broker, r.size, until, columns, sink)
+	text := fmt.Sprintf(config, filepath.Join(dir, "data"), listen, name, r.delivery, b.servers.broker, r.size, until, columns, steps, sink)
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 

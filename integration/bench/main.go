@@ -39,6 +39,7 @@ type bench struct {
 	dir                  string
 	daemon               string // the binary
 	servers              *servers
+	floors               []string // lines of the report
 }
 
 // row is one line of the table.
@@ -47,6 +48,27 @@ type row struct {
 	sink     string
 	delivery string
 	results  []result
+}
+
+// parts returns the type of the sink and the steps that its name says behind it.
+func (r *row) parts() (sink, steps string) {
+	sink, what, _ := strings.Cut(r.sink, ", ")
+	switch what {
+	case "counted":
+		steps = `[[pipeline.bench.step]]
+type = "aggregate"
+key = ["user"]
+columns = { n = "count()", total = "sum(amount)" }
+emit = "update"
+`
+	case "deduplicated":
+		steps = `[[pipeline.bench.step]]
+type = "dedup"
+key = ["id"]
+ttl = "1d"
+`
+	}
+	return sink, steps
 }
 
 func (r *row) name() string { return r.size + " → " + r.sink + ", " + r.delivery }
@@ -62,7 +84,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
-	progress("starting Kafka and ClickHouse")
+	progress("starting Kafka, ClickHouse and PostgreSQL")
 	if b.servers, err = startServers(ctx); err != nil {
 		return err
 	}
@@ -89,29 +111,68 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// measure runs every row, deliveries in turn, so that a machine that slows down hits both.
+// floorOf measures the floor under the rows that were measured last.
+func (b *bench) floorOf(ctx context.Context, size, sink string) error {
+	switch {
+	case sink == "postgres":
+		return b.floor(ctx, size+": psql's COPY of the same rows, binary, from a file beside the server (without the server's CPU)", b.postgresFloor)
+	case sink == "kafka" && size == "small":
+		return b.floor(ctx, size+": a plain franz-go producer of the same values", b.kafkaFloor)
+	}
+	return nil
+}
+
+// floor notes what the work below a sink takes by itself.
+func (b *bench) floor(ctx context.Context, name string, once func(context.Context) (result, error)) error {
+	var all []result
+	for range b.repeat {
+		progress("floor: " + name)
+		res, err := once(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, res)
+	}
+	m := median(all)
+	b.floors = append(b.floors, fmt.Sprintf("floor, %s: %.0f records/s, %.2f CPU-s per M records", name, m.rate(), m.cpuPerMillion()))
+	return nil
+}
+
+// measure runs every row.
 func (b *bench) measure(ctx context.Context) ([]*row, error) {
 	var rows []*row
 	for _, size := range []string{"small", "large"} {
-		for _, sink := range []string{"blackhole", "file", "clickhouse"} {
+		for _, sink := range []string{"blackhole", "file", "clickhouse", "postgres", "kafka", "kafka, counted", "kafka, deduplicated"} {
 			pair := []*row{{size: size, sink: sink, delivery: "exactly-once"}, {size: size, sink: sink, delivery: "at-least-once"}}
-			if !strings.Contains(pair[0].name(), b.only) && !strings.Contains(pair[1].name(), b.only) {
+			keyed := strings.Contains(sink, ", ")
+			if keyed && size == "large" || !strings.Contains(pair[0].name(), b.only) && !strings.Contains(pair[1].name(), b.only) {
 				continue
 			}
-			for range b.repeat {
-				for _, r := range pair {
-					progress(r.name())
-					res, err := b.once(ctx, r)
-					if err != nil {
-						return nil, fmt.Errorf("%s: %w", r.name(), err)
-					}
-					r.results = append(r.results, res)
-				}
+			if err := b.pair(ctx, pair); err != nil {
+				return nil, err
 			}
 			rows = append(rows, pair...)
+			if err := b.floorOf(ctx, size, sink); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return rows, nil
+}
+
+// pair runs rows in turn, so that a machine that slows down hits both deliveries.
+func (b *bench) pair(ctx context.Context, rows []*row) error {
+	for range b.repeat {
+		for _, r := range rows {
+			progress(r.name())
+			res, err := b.once(ctx, r)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name(), err)
+			}
+			r.results = append(r.results, res)
+		}
+	}
+	return nil
 }
 
 func (b *bench) table(rows []*row) error {
@@ -131,6 +192,9 @@ func (b *bench) table(rows []*row) error {
 		eo, alo := median(rows[i].results), median(rows[i+1].results)
 		fmt.Fprintf(&text, "%s → %s: exactly-once takes %.2f of at-least-once's CPU and runs at %.2f of its rate\n", rows[i].size, rows[i].sink,
 			eo.cpuPerMillion()/alo.cpuPerMillion(), eo.rate()/alo.rate())
+	}
+	for _, line := range b.floors {
+		text.WriteString(line + "\n")
 	}
 	_, err := os.Stdout.WriteString(text.String())
 	return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/wait"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,11 +28,12 @@ const (
 
 // servers are the real servers of a bench.
 type servers struct {
-	kafka, clickhouse *testcontainers.DockerContainer
-	broker, addr      string
-	conn              driver.Conn
-	bytes             map[string]int64 // of all values of a topic
-	counts            map[string]int
+	kafka, clickhouse, postgres *testcontainers.DockerContainer
+	broker, addr, postgresAddr  string
+	conn                        driver.Conn
+	postgresTable               string           // of the newest run
+	bytes                       map[string]int64 // of all values of a topic
+	counts                      map[string]int
 }
 
 func startServers(ctx context.Context) (*servers, error) {
@@ -70,12 +73,40 @@ func startServers(ctx context.Context) (*servers, error) {
 		return nil, err
 	}
 	s.conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{s.addr}, Auth: clickhouse.Auth{Database: "db", Username: user, Password: password}})
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	return s, s.startPostgres(ctx)
+}
+
+func (s *servers) startPostgres(ctx context.Context) error {
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	s.postgresAddr = "127.0.0.1:" + port
+	s.postgres, err = testcontainers.Run(ctx, "postgres:15", testcontainers.WithExposedPorts("5432/tcp"), bind("5432/tcp", port),
+		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": user, "POSTGRES_PASSWORD": password, "POSTGRES_DB": "db"}),
+		testcontainers.WithWaitStrategyAndDeadline(time.Minute, wait.ForListeningPort("5432/tcp").WithPollInterval(50*time.Millisecond)))
+	return err
+}
+
+// psql runs statements on the PostgreSQL server and returns what it prints.
+func (s *servers) psql(ctx context.Context, statements string) (string, error) {
+	code, out, err := s.postgres.Exec(ctx, []string{"psql", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", "db", "-c", statements}, exec.Multiplexed())
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(out)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("psql: exit code %d: %s", code, text)
+	}
+	return strings.TrimSpace(string(text)), err
 }
 
 func (s *servers) stop() {
 	ctx := context.Background()
-	for _, c := range []*testcontainers.DockerContainer{s.kafka, s.clickhouse} {
+	for _, c := range []*testcontainers.DockerContainer{s.kafka, s.clickhouse, s.postgres} {
 		if c != nil {
 			if err := c.Terminate(ctx, testcontainers.StopTimeout(0)); err != nil {
 				progress(err.Error())
@@ -145,6 +176,10 @@ func smallRecord(i int) []byte {
 const smallTable = `CREATE TABLE db.%s (id UInt64, at DateTime64(3, 'UTC'), event LowCardinality(String), user String, amount Decimal(18, 2), count UInt32,
 	active Bool, agent String, _ingestd_block UInt64 CODEC(T64, ZSTD(1)), INDEX ingestd_block _ingestd_block TYPE minmax GRANULARITY 1)
 	ENGINE = MergeTree ORDER BY (event, at) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`
+
+const smallPostgresTable = `CREATE TABLE %s (id bigint, at timestamptz(3), event text, "user" text, amount numeric(18, 2), count bigint, active boolean, agent text)`
+
+const largePostgresTable = `CREATE TABLE %s (id bigint, customer text, status text, total numeric(18, 2), items text[], city text, zip text, comment text, op text, ts bigint)`
 
 const smallColumns = `id = { type = "uint64" }
 at = { type = "timestamp(3, \"UTC\")" }

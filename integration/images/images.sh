@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Brings the container images that the integration tests use to the local Docker engine:
-#   images.sh [kafka] [clickhouse] [ryuk]      default: all three
+#   images.sh [kafka] [clickhouse] [versitygw] [registry] [postgres] [ryuk]      default: all
 #
 # Where a container registry answers they are pulled. Where none does, or with IMAGES=build, images of the same names are
 # built from package registries alone: the distribution's packages for a base, Maven for Kafka, npm for the ClickHouse
-# engine, Go for the reaper. That needs root on Debian (amd64). IMAGES=pull never builds.
+# engine, Go for the reaper and the S3 gateway. That needs root on Debian (amd64). IMAGES=pull never builds.
 # An image that exists is left alone, unless it was built here from another recipe. Downloads are kept in
 # ${XDG_CACHE_HOME:-$HOME/.cache}/ingestd.
 set -euo pipefail
@@ -12,6 +12,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 KAFKA_IMAGE=apache/kafka:4.3.1
 CLICKHOUSE_IMAGE=clickhouse/clickhouse-server:26.7
+VERSITYGW_IMAGE=versity/versitygw:v1.8.0
+POSTGRES_IMAGE=postgres:15
+REGISTRY_IMAGE=apicurio/apicurio-registry-mem:2.6.13.Final
 RYUK_IMAGE=testcontainers/ryuk:0.14.0
 CHDB_VERSION=26.7.3-stable.1
 MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
@@ -26,16 +29,22 @@ image_of() {
     kafka) echo "$KAFKA_IMAGE" ;;
     clickhouse) echo "$CLICKHOUSE_IMAGE" ;;
     ryuk) echo "$RYUK_IMAGE" ;;
+    versitygw) echo "$VERSITYGW_IMAGE" ;;
+    registry) echo "$REGISTRY_IMAGE" ;;
+    postgres) echo "$POSTGRES_IMAGE" ;;
     base) echo ingestd-base:local ;;
-    *) die "unknown image $1: kafka, clickhouse or ryuk" ;;
+    *) die "unknown image $1: kafka, clickhouse, versitygw, registry, postgres or ryuk" ;;
     esac
 }
+
+# bare NAME: its image holds one static program and nothing of the distribution.
+bare() { [ "$1" = ryuk ] || [ "$1" = versitygw ]; }
 
 # recipe NAME: a digest of everything that decides what a built image holds, this script's comments left out.
 recipe() {
     {
-        [ "$1" = ryuk ] || { declare -f base base_list jre; echo "$BASE_WANTED $BASE_UNWANTED $BASE_LINKED"; }
-        [ "$1" = base ] || { declare -f context; echo "$CHDB_VERSION"; find "$here/$1" -type f ! -name '*_test.go' | LC_ALL=C sort | xargs cat; }
+        bare "$1" || { declare -f base base_list jre; echo "$BASE_WANTED $BASE_UNWANTED $BASE_LINKED"; }
+        [ "$1" = base ] || { declare -f context; echo "$CHDB_VERSION"; find "$here/$1" -type f ! -name '*_test.go' | LC_ALL=C sort | xargs cat; declare -f "context_$1" || true; }
     } | sha256sum | cut -c1-16
 }
 
@@ -78,7 +87,7 @@ programs() { # NAME...
     local name wanted=()
     for name in "$@"; do
         case $name in
-        kafka) wanted+=(mvn) ;;
+        kafka | registry) wanted+=(mvn) ;;
         clickhouse) wanted+=(npm cc) ;;
         esac
     done
@@ -110,7 +119,47 @@ fetch_clickhouse() {
     say "ClickHouse engine: $(du -sm "$dir" | cut -f1) MB"
 }
 
+fetch_registry() {
+    local dir=$cache/registry-${REGISTRY_IMAGE#*:}
+    [ ! -d "$dir" ] || return 0
+    rm -rf "$dir.new"; mkdir -p "$dir.new"
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.useBaseVersion=true -DoutputDirectory="$dir.new" \
+        -Dartifact="io.apicurio:apicurio-registry-app:${REGISTRY_IMAGE#*:}:tar.gz:all" >"$work/mvn-registry.log" 2>&1 ||
+        { tail -n 20 "$work/mvn-registry.log" >&2; die "Maven could not fetch the schema registry"; }
+    tar -xzf "$dir.new"/*.tar.gz -C "$dir.new" && rm -f "$dir.new"/*.tar.gz
+    mv "$dir.new" "$dir"
+    say "schema registry: $(du -sm "$dir" | cut -f1) MB"
+}
+# context_NAME DIR: as context, for one image alone.
+context_registry() { cp -r "$cache/registry-${REGISTRY_IMAGE#*:}" "$1/app"; }
+
+# The server, its client and what they link beyond the base; the rest of the packages' closure is for people at a terminal.
+POSTGRES_WANTED="libpq5 libicu72 libxml2 libxslt1.1 libldap-2.5-0 libsasl2-2 libssl3 liblz4-1 libzstd1 libstdc++6 libgcc-s1 libpam0g libuuid1
+    libedit2 libreadline8 libtinfo6 libbsd0 libmd0 liblzma5 libgnutls30 libp11-kit0 libidn2-0 libunistring2 libtasn1-6 libnettle8 libhogweed6
+    libgmp10 libffi8 libgcrypt20 libgpg-error0 libsystemd0 libaudit1 libcap-ng0 libkeyutils1 libcom-err2 libgssapi-krb5-2 libkrb5-3 libk5crypto3
+    libkrb5support0 zlib1g tzdata"
+fetch_postgres() {
+    local dir=$cache/postgres-${POSTGRES_IMAGE#*:} v=${POSTGRES_IMAGE#*:} package
+    [ ! -d "$dir" ] || return 0
+    lists
+    apt-cache show "postgresql-$v" >/dev/null 2>&1 || die "the distribution has no postgresql-$v"
+    rm -rf "$dir.new"; mkdir -p "$dir.new/debs" "$dir.new/root"
+    # shellcheck disable=SC2086 # a list of words
+    (cd "$dir.new/debs" && apt-get download -qq -o APT::Sandbox::User=root "postgresql-$v" "postgresql-client-$v" $POSTGRES_WANTED >"$work/apt-postgres.log" 2>&1) ||
+        { tail -n 5 "$work/apt-postgres.log" >&2; die "apt-get could not download the packages of PostgreSQL"; }
+    for package in "$dir.new/debs"/*.deb; do
+        # What lies in /lib goes where the base has it.
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$dir.new/root" --transform='s,^\./lib/,./usr/lib/,' --exclude=./usr/share/man --exclude=./usr/share/doc \
+            --exclude=./usr/share/locale --exclude=./etc --exclude='*/bitcode'
+    done
+    rm -rf "$dir.new/debs" "$dir.new/root/lib" "$dir.new/root/run" "$dir.new/root/var"
+    mv "$dir.new" "$dir"
+    say "PostgreSQL: $(du -sm "$dir" | cut -f1) MB"
+}
+context_postgres() { cp -r "$cache/postgres-${POSTGRES_IMAGE#*:}/root" "$1/root"; }
+
 fetch_ryuk() { :; }
+fetch_versitygw() { :; }
 
 # The base: the closure of a few packages, less what only maintainer scripts and a desktop need; unpacked, not configured.
 BASE_WANTED="base-files base-passwd bash coreutils grep sed findutils util-linux procps iproute2 hostname"
@@ -173,6 +222,7 @@ context() {
         ln "$cache/chdb-$CHDB_VERSION/libchdb.so" "$2/libchdb.so" 2>/dev/null || cp "$cache/chdb-$CHDB_VERSION/libchdb.so" "$2/libchdb.so"
         cc -O2 -o "$2/launcher" "$here/clickhouse/launcher.c" -ldl
         ;;
+    versitygw) (cd "$here/versitygw" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$2/versitygw" github.com/versity/versitygw/cmd/versitygw) ;;
     ryuk) (cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$2/ryuk" ./integration/images/ryuk) ;;
     esac
 }
@@ -180,9 +230,10 @@ context() {
 build() { # NAME
     local dir=$work/context-$1 args=() old
     old=$(docker image inspect -f '{{.Id}}' "$(image_of "$1")" 2>/dev/null || true)
-    [ "$1" = ryuk ] || args=(--build-arg "BASE=$(image_of base)")
+    bare "$1" || args=(--build-arg "BASE=$(image_of base)")
     mkdir "$dir"
     context "$1" "$dir"
+    if declare -F "context_$1" >/dev/null; then "context_$1" "$dir"; fi
     docker build -q -t "$(image_of "$1")" --label "ingestd.recipe=$(recipe "$1")" "${args[@]}" "$dir" >"$work/$1.log" 2>&1 ||
         { tail -n 40 "$work/$1.log" >&2; die "docker build of $(image_of "$1") failed"; }
     rm -rf "$dir"
@@ -197,14 +248,14 @@ build_all() { # NAME...
     say "building $*"
     programs "$@"
     for name in "$@"; do "fetch_$name" & pids+=($!); done
-    case " $* " in *" kafka "* | *" clickhouse "*) base ;; esac
+    case " $* " in *" kafka "* | *" clickhouse "* | *" registry "* | *" postgres "*) base ;; esac
     for name in "${pids[@]}"; do wait "$name" || exit 1; done
     for name in "$@"; do build "$name"; done
 }
 
 # --- main ---
 
-[ $# -gt 0 ] || set -- ryuk clickhouse kafka
+[ $# -gt 0 ] || set -- ryuk clickhouse kafka versitygw registry postgres
 docker version >/dev/null 2>&1 || die "no Docker engine answers"
 mkdir -p "$cache"
 exec 9>"$cache/images.lock"

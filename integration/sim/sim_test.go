@@ -107,6 +107,7 @@ type world struct {
 	random   *rand.Rand
 	mu       sync.Mutex // guards random
 	net      *kfake.VirtualNetwork
+	cluster  *kfake.Cluster
 	brokers  []string
 	store    *storetest.Memory
 	rows     *memory.Table
@@ -127,7 +128,7 @@ func newWorld(t *testing.T, seed uint64, delivery config.Delivery) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	w.brokers = c.ListenAddrs()
+	w.cluster, w.brokers = c, c.ListenAddrs()
 	return w
 }
 
@@ -247,6 +248,7 @@ func (w *world) produce() error {
 
 // process is one run of the daemon.
 type process struct {
+	who        string
 	alive      atomic.Bool // what a dead one does has no effect
 	supervisor *pipeline.Supervisor
 	cancel     context.CancelFunc
@@ -311,7 +313,7 @@ func (w *world) boot() *process {
 }
 
 func newProcess() *process {
-	p := &process{done: make(chan pipeline.Result, 1)}
+	p := &process{who: "sim", done: make(chan pipeline.Result, 1)}
 	p.alive.Store(true)
 	return p
 }
@@ -329,7 +331,7 @@ func (w *world) start(p *process, def *pipeline.Definition, disk pipeline.StateD
 		log = slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p.supervisor = pipeline.NewSupervisor(def, pipeline.Env{
-		Log: log, Metrics: metrics.Pipeline("p"), Memory: shares["p"], Who: "sim", State: disk,
+		Log: log, Metrics: metrics.Pipeline("p"), Memory: shares["p"], Who: p.who, State: disk,
 		Random: func(b []byte) {
 			for i := range b {
 				b[i] = byte(w.pick(256))
@@ -341,7 +343,7 @@ func (w *world) start(p *process, def *pipeline.Definition, disk pipeline.StateD
 	go func() {
 		res := p.supervisor.Run(ctx)
 		cancel()
-		if err := def.Source.Close(); err != nil {
+		if err := def.CloseSources(); err != nil {
 			w.t.Error(err)
 		}
 		p.done <- res

@@ -28,6 +28,9 @@ const (
 	BeforeCommit = "before-commit"
 	// BeforeInsert is in the ClickHouse sink, when a unit's rows are loaded and its insert is about to be sent.
 	BeforeInsert = "before-insert"
+	// BeforeEndTxn is in the Kafka and PostgreSQL sinks, when a unit's rows and the ledger's are written and the transaction is about
+	// to be ended.
+	BeforeEndTxn = "before-end-txn"
 	// AfterEffect is after a sink's commit took effect, before anybody learns of it.
 	AfterEffect = "after-effect"
 	// BetweenSinks is when one sink is known to have committed a checkpoint and another is not.

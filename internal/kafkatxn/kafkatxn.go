@@ -23,7 +23,7 @@ import (
 
 // Cluster is a source or a sink that works with topics of a Kafka cluster.
 type Cluster interface {
-	// KafkaClient returns a client of the cluster. It belongs to the plugin, which closes it.
+	// KafkaClient returns a client of the cluster, which the plugin or the end of the process closes.
 	KafkaClient() (*kgo.Client, error)
 	// KafkaTopics returns the topics that are read or written, as far as they are known now.
 	KafkaTopics(ctx context.Context) ([]string, error)

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ingestd/ingestd/checkpoint"
 	"github.com/ingestd/ingestd/internal/invariant"
@@ -145,6 +146,11 @@ func (m *Machine) takeOver() {
 		m.emit(Edit{Seq: m.headSeq, Head: *m.head})
 		return
 	}
+	if left := Orphans(m.head, m.cfg.Sinks); len(left) > 0 {
+		m.phase = stopped
+		m.emit(Stop{Reason: StoppedMisconfigured, Text: left[0].Orphaned(), Pending: left})
+		return
+	}
 	for i := range m.sinks {
 		m.sinks[i].adopt(m.head)
 		for _, c := range m.sinks[i].queue {
@@ -155,6 +161,28 @@ func (m *Machine) takeOver() {
 	for i := range m.sinks {
 		m.emitFence(i)
 	}
+}
+
+// Orphans returns the sinks for which a manifest has rows to commit and that are not among the configured ones. Nobody would ever
+// commit these rows, so a run refuses to begin.
+func Orphans(head *checkpoint.Manifest, configured []string) []PendingSink {
+	var left []PendingSink
+	for i := range head.Sinks {
+		if s := &head.Sinks[i]; s.Unfinished() && !slices.Contains(configured, s.Name) {
+			left = append(left, PendingSink{Name: s.Name, Committables: s.Pending, Held: s.Held})
+		}
+	}
+	return left
+}
+
+// Orphaned says what is wrong with a sink that left the config too early, and what leads on.
+func (p *PendingSink) Orphaned() string {
+	rows := p.Held
+	for _, c := range p.Committables {
+		rows += c.Rows
+	}
+	return fmt.Sprintf("sink %q is not in the config any more, and %d rows that are decided for it are not known to be committed\n"+
+		"  next: put it back and stop the pipeline by SIGTERM, which commits them; or give them up: ingestd checkpoint drop PIPELINE %s", p.Name, rows, p.Name)
 }
 
 // retryStore repeats the request that failed.

@@ -97,7 +97,7 @@ func (k key) machine(m *Machine) key {
 
 func (k key) sinkState(s *sinkState) key {
 	k = k.flags(s.fenced, s.flying, s.backoff).num(uint64(s.refusal), uint64(s.known.lease), uint64(s.known.checkpoint))
-	k = k.str(string(s.state)).committables(s.queue)
+	k = k.str(string(s.state)).num(uint64(s.held)).committables(s.queue)
 	if s.refusal == noRefusal {
 		return k
 	}
@@ -132,7 +132,7 @@ func (k key) manifest(m *checkpoint.Manifest) key {
 	}
 	for i := range m.Sinks {
 		s := &m.Sinks[i]
-		k = k.str(s.Name).num(uint64(s.Lease), uint64(s.Checkpoint)).committables(s.Pending).str(string(s.State))
+		k = k.str(s.Name).num(uint64(s.Lease), uint64(s.Checkpoint), uint64(s.Held)).committables(s.Pending).str(string(s.State))
 	}
 	for _, r := range m.Replaced {
 		k = k.str(r.Sink).num(uint64(r.Lease), uint64(r.Checkpoint), uint64(r.Unit), uint64(r.By)).rows(r.Rows)
@@ -224,7 +224,7 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{Machine{}, 25},
 		{stateObject{}, 2},
 		{claimState{}, 7},
-		{sinkState{}, 11},
+		{sinkState{}, 12},
 		{cut{}, 7},
 		{replacement{}, 4},
 		{frozen{}, 3},
@@ -239,7 +239,7 @@ func TestKey_knowsEveryField(t *testing.T) {
 		{source.Position{}, 4},
 		{checkpoint.Manifest{}, 15},
 		{checkpoint.Pin{}, 2},
-		{checkpoint.SinkState{}, 5},
+		{checkpoint.SinkState{}, 6},
 		{checkpoint.Replaced{}, 6},
 		{checkpoint.Counters{}, 3},
 		{checkpoint.Shard{}, 7},

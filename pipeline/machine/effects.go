@@ -140,6 +140,7 @@ type (
 type PendingSink struct {
 	Name         string
 	Committables []sink.Committable
+	Held         int64 // rows that no committable names so far
 }
 
 // Reason says why a run ended and what happens next.

@@ -11,6 +11,7 @@ import (
 // not exhaustive, and the long form goes on.
 func short() []exploration {
 	two := exploration{records: []int{1, 1}, runs: 2, dies: -1, cuts: 2, faults: 1}
+	const limited = min(statesMax, 400_000) // of what is larger than its time
 	with := func(name string, states int, a, b kind, change func(*exploration)) exploration {
 		c := two
 		c.name, c.states, c.sinks, c.limit = name, states, [2]kind{a, b}, statesMax
@@ -27,6 +28,22 @@ func short() []exploration {
 		with("empty checkpoints", 52_000, ledger, file, func(c *exploration) { c.faults, c.idle = 0, true }),
 		with("collection", statesMax, ledger, file, func(c *exploration) { c.collects, c.keep = true, 1 }),
 		with("at-least-once", 279_000, ledger, ledger, func(c *exploration) { c.alo = true }),
+		with("keyed state", 300_000, ledger, ledger, func(c *exploration) { c.keyed, c.keep, c.faults, c.limit = true, 2, 0, limited }),
+		with("keyed state, shared objects", limited, ledger, ledger, func(c *exploration) {
+			c.keyed, c.shared, c.keep, c.limit = true, true, 1, limited
+		}),
+		with("a pin by hand", limited, ledger, ledger, func(c *exploration) {
+			c.keyed, c.keep, c.faults, c.runs, c.cuts, c.hands, c.limit = true, 1, 0, 3, 1, [3]hand{1: pinNewest}, limited
+		}),
+		with("a pin by hand, one run after the other", 45_000, ledger, ledger, func(c *exploration) {
+			c.keyed, c.keep, c.faults, c.runs, c.cuts, c.hands, c.oneByOne = true, 1, 0, 3, 1, [3]hand{1: pinNewest}, true
+		}),
+		with("pinned and let go", 2_500, ledger, ledger, func(c *exploration) {
+			c.keyed, c.keep, c.faults, c.runs, c.cuts, c.hands, c.oneByOne = true, 1, 0, 3, 1, [3]hand{1: pinNewest, 2: unpinAll}, true
+		}),
+		with("savepoints", limited, ledger, file, func(c *exploration) {
+			c.keyed, c.saves, c.holds, c.keep, c.faults, c.limit = true, true, true, 1, 0, limited
+		}),
 		with("at-least-once, refused rows", 115_000, ledger, ledger, func(c *exploration) { c.alo, c.refuses = true, 1 }),
 	}
 }

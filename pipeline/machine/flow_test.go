@@ -35,9 +35,13 @@ type flow struct {
 	deleted []string
 	held    []Event // answers that a test keeps back
 	hold    func(Effect) bool
-	keyed   func() *checkpoint.KeyedState // after each checkpoint; nil: there is none
-	before  func(Event)                   // looks at each event before it is sent
-	edit    func(*checkpoint.Manifest)    // of a change by hand
+	keyed   func() *checkpoint.KeyedState       // after each checkpoint; nil: there is none
+	before  func(Event)                         // looks at each event before it is sent
+	edit    func(*checkpoint.Manifest)          // of a change by hand
+	route   func(task int, rows int64, p *Part) // gives a part's rows to several sinks; nil: they go to the first one
+	// collects names sinks that keep rows over checkpoints, in collected, until the last one.
+	collects  map[int]bool
+	collected map[int][]string
 }
 
 func newFlow(t *testing.T, cfg Config) *flow {
@@ -235,11 +239,15 @@ func (f *flow) part(cut sink.Cut, task int) Event {
 	if f.keyed != nil && task == 0 {
 		keyed = f.keyed()
 	}
-	return PartDone{Checkpoint: cut.Checkpoint, Part: Part{
+	p := Part{
 		Task: task, State: keyed, Splits: []source.Split{f.split(name, f.pos[task])},
 		Stages: []checkpoint.StageCount{{Stage: "source", In: n, Passed: n}, {Stage: "sink:main", In: n, Passed: n}},
 		Sinks:  []sink.Part{f.prepared(rows), {}},
-	}}
+	}
+	if f.route != nil {
+		f.route(task, n, &p)
+	}
+	return PartDone{Checkpoint: cut.Checkpoint, Part: p}
 }
 
 func (f *flow) prepared(rows []string) sink.Part {
@@ -256,11 +264,17 @@ func (f *flow) newSegment(rows []string) sink.Segment {
 
 func (f *flow) assemble(e Assemble) Event {
 	done := AssembleDone{Checkpoint: e.Cut.Checkpoint}
-	for _, parts := range e.Parts {
-		var rows []string
+	for n, parts := range e.Parts {
+		i := e.Sinks[n]
+		rows := f.collected[i]
 		var a sink.Assembled
 		for _, p := range parts {
 			rows = append(rows, strings.Fields(string(p.Data))...)
+		}
+		if f.collects[i] && !e.Cut.Final {
+			f.collected, rows = map[int][]string{i: rows}, nil
+		} else {
+			delete(f.collected, i)
 		}
 		if len(rows) > 0 {
 			a.Committables = []sink.Committable{f.committable(e.Cut.Lease, e.Cut.Checkpoint, rows)}

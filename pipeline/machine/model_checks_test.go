@@ -16,6 +16,9 @@ func (x *explorer) checkMove(s state, out *result) string {
 	if out.settled && out.upTo&^x.accounted(s, 0) != 0 {
 		return "I6: a checkpoint is told to be settled, and records have no effect"
 	}
+	if out.saved&^x.accounted(s, 0) != 0 {
+		return "SAVEPOINT: it is made, and records below its positions have no effect"
+	}
 	switch out.stop {
 	case StoppedFenced:
 		if out.claimAt == 0 && !log.owned(x, out.lease) || out.claimAt > 0 && !log.overtaken(x, out.claimAt) {
@@ -50,6 +53,9 @@ func (x *explorer) judge(s state) string {
 	if bad := x.checkNewest(s); bad != "" {
 		return bad
 	}
+	if bad := x.checkKept(s); bad != "" {
+		return bad
+	}
 	for _, after := range []bool{false, true} {
 		if bad := x.rescue(s, after); bad != "" {
 			return bad
@@ -82,7 +88,7 @@ func (x *explorer) checkNewest(s state) string {
 	below := x.below(man.Positions())
 	var letters records
 	for i := range man.Sinks {
-		rows := x.targets[i].all[s[2+i]].effective()
+		rows := x.targets[i].all[s[2+i]].effective() | heldIn(&man.Sinks[i])
 		for j := range man.Sinks[i].Pending {
 			c := &man.Sinks[i].Pending[j]
 			rows |= rowsIn(c)
@@ -165,8 +171,13 @@ func (x *explorer) next(r *run) (move, bool) {
 	if r.m.phase != running {
 		return move{}, false
 	}
-	if r.untaken(x) != 0 {
+	switch {
+	case r.untaken(x) != 0:
 		return move{kind: moveInterval}, true
+	case x.cfg.saves && r.save.stage == noSaving:
+		return move{kind: moveSave}, true
+	case x.cfg.saves && r.save.stage != saved:
+		return move{}, false
 	}
 	return move{kind: moveEnd}, true
 }

@@ -63,6 +63,12 @@ type exploration struct {
 	alo      bool
 	refuses  records // refused by the first sink; the second takes dead letters then
 	collects bool    // segments and collection are explored, with keep manifests
+	keyed    bool    // checkpoints have keyed state, whose objects are collected
+	shared   bool    // a checkpoint's keyed state names the object of the one before, too
+	hands    [3]hand // changes that a run makes by hand in place of running
+	oneByOne bool    // a run does nothing any more once the next has looked at the log
+	saves    bool    // savepoints are made while it runs
+	holds    bool    // the second sink, of files, hands out rows only at a checkpoint that asks it to, and at the end
 	keep     int
 	ends     bool // the end of input is explored
 	idle     bool // a checkpoint may also be empty
@@ -195,8 +201,13 @@ func (x *explorer) machineConfig(nonce string) Config {
 	return cfg
 }
 
+// deletes reports whether anything is collected.
+func (x *explorer) deletes() bool { return x.cfg.collects || x.cfg.keyed }
+
 func (x *explorer) newRun(slot int) *run {
-	r := &run{slot: uint8(slot), m: New(x.machineConfig(fmt.Sprint("run ", slot)))}
+	cfg := x.machineConfig(fmt.Sprint("run ", slot))
+	cfg.Offline = slot < len(x.cfg.hands) && x.cfg.hands[slot] != noHand
+	r := &run{slot: uint8(slot), m: New(cfg)}
 	s := step{x: x, r: r}
 	s.deliver(Started{})
 	return r
@@ -237,6 +248,9 @@ func (x *explorer) expand(i uint32) string {
 	for slot := range x.cfg.runs {
 		if slot > 0 && !x.looked(s[3+slot]) {
 			break
+		}
+		if x.cfg.oneByOne && slot+1 < x.cfg.runs && x.looked(s[4+slot+1]) {
+			continue
 		}
 		for n, mv := range x.movesOf(s[4+slot]) {
 			if mv.fault && int(s[7]) >= x.cfg.faults || slot == x.cfg.dies && x.runs.all[s[4+slot]].claimed() || mv.held && x.holds(s, slot, mv) {
@@ -520,8 +534,11 @@ func (x *explorer) committableList(cs []sink.Committable) uint32 {
 
 func (x *explorer) collect(c Collect) uint32 {
 	k := key(nil).seqs(c.Manifests)
-	for _, s := range c.Segments {
-		k = k.str(s)
+	for _, list := range [][]string{c.Segments, c.State} {
+		k = k.num(uint64(len(list)))
+		for _, s := range list {
+			k = k.str(s)
+		}
 	}
 	id, isNew := x.intern(2, k, len(x.collected))
 	if isNew {

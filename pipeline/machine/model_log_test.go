@@ -98,14 +98,15 @@ func (l *logModel) publish(x *explorer, e logged, man *checkpoint.Manifest) stri
 		if !(id{old.Lease, old.Checkpoint}).less(id{man.Lease, man.Checkpoint}) {
 			return "I13: a checkpoint is not above the newest one"
 		}
-		for i := range old.Shards {
-			if man.Shards[i].Splits[0].Offset < old.Shards[i].Splits[0].Offset {
+		now := man.Positions()
+		for i, before := range old.Positions() {
+			if now[i].Offset < before.Offset {
 				return "FORK (I1): a position goes back"
 			}
 		}
 	}
 	l.published = append(l.published, e)
-	return ""
+	return x.checkState(man, newest)
 }
 
 // fell reports whether an entry is a claim that fell into a collected number. It has never been the highest entry and never will
@@ -133,6 +134,9 @@ func (l *logModel) remove(x *explorer, seq checkpoint.Seq) string {
 		if p.seq > seq {
 			newer++
 		}
+	}
+	if n := l.newest(); x.entries[n.entry].Manifest.Pin(seq) != nil {
+		return "I9: a pinned manifest is deleted"
 	}
 	if newer < x.cfg.keep {
 		return "HEAD (I9): a manifest that is to be kept is deleted"

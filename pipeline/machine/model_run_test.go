@@ -18,7 +18,9 @@ type run struct {
 	pending []pending
 	clients [2]client
 	letters records // refused and replaced, not yet with the writer of dead letters
-	cuts    uint8   // checkpoints of the tasks
+	state   stateModel
+	save    saving
+	cuts    uint8 // checkpoints of the tasks
 	read    checkpoint.Seq
 }
 
@@ -34,6 +36,8 @@ const (
 	doLetters
 	doCollect
 	doSweep
+	doSweepState
+	doCopy
 )
 
 // pending is one effect that is asked for.
@@ -63,6 +67,7 @@ func (r *run) key() key {
 		k = key{254, r.slot}.num(uint64(r.m.lease))
 	default:
 		k = k.machine(r.m)
+		k = r.save.key(r.state.key(k))
 	}
 	for _, c := range r.clients {
 		k = k.num(uint64(c.attempt)).flags(c.uncertain, c.seen, c.looked)
@@ -77,6 +82,7 @@ func (r *run) clone() *run {
 	c := *r
 	c.m = r.m.clone()
 	c.pending = slices.Clone(r.pending)
+	c.save.collects = slices.Clone(r.save.collects)
 	return &c
 }
 
@@ -123,6 +129,7 @@ const (
 	moveQueue                  // clickhouse: the same, before it has passed the fence
 	moveInterval
 	moveEnd
+	moveSave
 )
 
 // moves lists what can happen to a run, except what others do.
@@ -133,12 +140,14 @@ func (r *run) moves(x *explorer) []move {
 		mv := move{at: i}
 		switch p.kind {
 		case doList, doGet, doCreate:
-			mv.touch[0] = true
+			mv.touch[0], mv.touch[3] = true, x.cfg.holds
 		case doFence:
 			mv.touch[2+p.sink] = true
 		case doCommit:
 			mv.touch[2+p.sink], mv.touch[1] = true, x.cfg.collects
-		case doCollect, doSweep:
+		case doCopy:
+			mv.touch[0], mv.touch[1] = true, true
+		case doCollect, doSweep, doSweepState:
 			if collects { // one after the other
 				continue
 			}
@@ -147,7 +156,7 @@ func (r *run) moves(x *explorer) []move {
 		case doLetters:
 			mv.touch[1], mv.touch[3] = x.cfg.collects, x.cfg.sinks[1] == file
 		case doParts:
-			mv.touch[1], mv.touch[2], mv.touch[3] = x.cfg.collects, x.cfg.sinks[0] == file, x.cfg.sinks[1] == file
+			mv.touch[1], mv.touch[2], mv.touch[3] = x.deletes(), x.cfg.sinks[0] == file, x.cfg.sinks[1] == file
 			for _, rows := range x.choices(r.untaken(x)) {
 				mv.rows = rows
 				out = append(out, mv)
@@ -177,7 +186,7 @@ func (r *run) faults(x *explorer, mv move, p pending) []move {
 		}
 		mv.kind = moveQueue
 		return []move{mv}
-	case doList, doGet, doParts, doLetters, doCollect, doSweep:
+	case doList, doGet, doParts, doLetters, doCollect, doSweep, doSweepState, doCopy:
 	}
 	return nil
 }
@@ -190,6 +199,9 @@ func (r *run) wishes(x *explorer) []move {
 	}
 	left := r.untaken(x)
 	var out []move
+	if x.cfg.saves && r.save.stage == noSaving {
+		out = append(out, move{kind: moveSave})
+	}
 	if left != 0 && int(r.cuts) < x.cfg.cuts && m.waiting() < m.cfg.MaxPending {
 		out = append(out, move{kind: moveInterval})
 	}
@@ -200,12 +212,12 @@ func (r *run) wishes(x *explorer) []move {
 }
 
 func (mv move) describe(r *run) string {
-	name := [...]string{"", " (answer lost, late)", " (answer lost, not started)", "interval", "input ends"}[mv.kind]
+	name := [...]string{"", " (answer lost, late)", " (answer lost, not started)", "interval", "input ends", "savepoint"}[mv.kind]
 	if mv.kind >= moveInterval {
 		return name
 	}
 	p := r.pending[mv.at]
-	what := [...]string{"list", "get", "create", "fence", "commit", "parts", "letters", "collect", "sweep"}[p.kind]
+	what := [...]string{"list", "get", "create", "fence", "commit", "parts", "letters", "collect", "sweep", "sweep of state", "copy"}[p.kind]
 	switch p.kind {
 	case doList, doGet, doCreate:
 		what += fmt.Sprintf(" %s %d", [...]string{"", "claim", "read", "publish", "probe"}[p.purpose], p.seq)
@@ -215,7 +227,7 @@ func (mv move) describe(r *run) string {
 		what += fmt.Sprintf(" sink %d checkpoint %d, started %v", p.sink, p.number, p.started)
 	case doParts:
 		what += fmt.Sprintf(" %b of checkpoint %d", mv.rows, p.number)
-	case doLetters, doCollect, doSweep:
+	case doLetters, doCollect, doSweep, doSweepState, doCopy:
 	}
 	return what + name
 }

@@ -29,6 +29,7 @@ type result struct {
 	sent    [2]unit // the unit that a commit was sent for, of each sink
 	settled bool
 	upTo    records // what was told to be settled
+	saved   records // what a savepoint says is in the targets
 	stop    Reason
 	lease   record.Lease   // of a run that stopped
 	claimAt checkpoint.Seq // of a run that stopped before it had a lease
@@ -71,6 +72,9 @@ func (s *step) do(mv move) {
 		s.deliver(TimerFired{Timer{Kind: TimerInterval}})
 	case moveEnd:
 		s.deliver(InputEnded{})
+	case moveSave:
+		s.r.save.stage = asked
+		s.deliver(Requested{RollNow})
 	case moveAnswer, moveLate, moveQueue:
 		p := s.r.pending[mv.at]
 		s.r.pending = slices.Delete(s.r.pending, mv.at, mv.at+1)
@@ -107,6 +111,10 @@ func (s *step) answer(p pending, mv move) {
 		s.collect(p)
 	case doSweep:
 		s.sweep(p)
+	case doSweepState:
+		s.sweepState(p)
+	case doCopy:
+		s.copy()
 	}
 }
 
@@ -281,6 +289,9 @@ func (s *step) parts(p pending, rows records) {
 		if s.x.cfg.refuses != 0 && n == 1 {
 			continue
 		}
+		if s.x.holding(n) { // its file is ended when it is handed out
+			continue
+		}
 		for i, mine := range s.x.unitsOf(rows) {
 			s.prepare(uint8(n), makeUnit(s.r.m.lease, p.number, record.Unit(i)*sink.UnitStep), mine)
 		}
@@ -305,6 +316,9 @@ func (s *step) parts(p pending, rows records) {
 				part.Sinks[i] = sink.Part{Task: task, Rows: n, Data: []byte{byte(mine)}}
 			}
 		}
+		if task == 0 && rows != 0 && s.x.cfg.keyed {
+			part.State = s.storeState(p.number, rows)
+		}
 		s.deliver(PartDone{Checkpoint: p.number, Part: part})
 	}
 }
@@ -328,11 +342,20 @@ func (s *step) collect(p pending) {
 	for _, name := range c.Segments {
 		s.removeSegment(s.x.segmentNames[name])
 	}
+	for _, name := range c.State {
+		s.removeState(s.x.segmentNames[name])
+	}
 }
 
 func (s *step) sweep(p pending) {
 	c := s.x.collected[p.id]
+	if s.x.cfg.keyed {
+		s.lookBeforeSweep(p)
+	}
 	for _, g := range s.segs {
+		if g.sink == stateSink {
+			continue
+		}
 		kept := slices.ContainsFunc(c.Segments, func(name string) bool { return s.x.segmentNames[name] == g })
 		if kept || p.unasked && s.listed(g) {
 			continue
@@ -370,6 +393,7 @@ func (s *step) deliver(events ...Event) {
 				events = append(events, now)
 			}
 		}
+		s.saveIfCommitted()
 		events, s.soon = append(events, s.soon...), nil
 	}
 }
@@ -400,6 +424,7 @@ func (s *step) take(e Effect) Event {
 	case Discover:
 		return s.discover(e)
 	case Barrier:
+		s.noteBarrier(e)
 		return s.wait(pending{kind: doParts, number: e.Cut.Checkpoint, final: e.Cut.Final})
 	case Letters:
 		return s.wait(pending{kind: doLetters, number: e.Cut.Checkpoint})
@@ -410,18 +435,22 @@ func (s *step) take(e Effect) Event {
 			return TimerFired{e.Timer}
 		}
 	case Settled:
-		s.out.settled, s.out.upTo = true, s.x.below(e.Positions)
+		s.out.settled, s.out.upTo = true, s.x.below(e.Positions)&^heldBy(s.r.m.head)
 	case Collect:
-		if s.x.cfg.collects {
-			return s.wait(pending{kind: doCollect, number: s.r.m.last, id: s.x.collect(e)})
-		}
+		s.takeCollect(e)
+	case Edit:
+		return s.edit(e)
+	case Run:
+		s.restore(e)
+	case Published:
+		s.published(e)
 	case Sweep:
-		if s.x.cfg.collects {
+		if s.x.deletes() {
 			return s.wait(pending{kind: doSweep, seq: checkpoint.Seq(e.Below), id: s.x.collect(Collect{Segments: e.Keep})})
 		}
 	case Stop:
 		s.stop(e)
-	case Run, AddSplits, Published, Edit:
+	case AddSplits:
 	}
 	return nil
 }
@@ -434,7 +463,7 @@ func (s *step) stop(e Stop) {
 	}
 	s.r.over = true
 	s.r.pending = slices.DeleteFunc(s.r.pending, func(p pending) bool {
-		return p.kind != doCreate && p.kind != doFence && p.kind != doCommit && p.kind != doCollect && p.kind != doSweep
+		return p.kind != doCreate && p.kind != doFence && p.kind != doCommit && p.kind != doCollect && p.kind != doSweep && p.kind != doSweepState
 	})
 }
 
@@ -467,6 +496,9 @@ func (s *step) assemble(e Assemble) Event {
 			rows |= records(p.Data[0])
 		}
 		var a sink.Assembled
+		if s.x.holding(n) {
+			rows, a.State = s.handOut(e, rows)
+		}
 		for i, mine := range s.x.unitsOf(rows) {
 			c := sink.Committable{
 				Lease: e.Cut.Lease, Checkpoint: e.Cut.Checkpoint, Unit: record.Unit(i) * sink.UnitStep, Rows: mine.count(), Data: []byte{byte(mine)},

@@ -35,6 +35,20 @@ const (
 	fencedCleans     // a fenced run removes what it prepared
 	sweepBeforeClaim // a new run removes what no manifest lists
 
+	// In keyed state, pins and savepoints.
+	appliedFirst       // changes are applied when their manifest is sent
+	stateOfBefore      // a manifest keeps the state of the one before
+	stateAtOnce        // state goes when the newest manifest does not name it
+	stateWithManifest  // all state of a manifest goes with it, also what newer ones name
+	sweepKeepsNewest   // a new run leaves only the state that the newest manifest names
+	pinnedCollected    // a pinned manifest is collected
+	pinnedStateGoes    // the state of a pinned manifest is collected
+	pinsForgotten      // a manifest leaves pins out
+	saveAtPublish      // a savepoint does not wait for commits
+	collectWhileSaving // a savepoint's state may be collected
+	rollForgotten      // a savepoint is of a checkpoint that lets sinks hold rows back
+	emptyRollSkipped   // a savepoint's checkpoint is skipped when it has nothing to say
+
 	// In commits.
 	commitBeforePublish // exactly-once commits what is about to be published
 	outOfOrder          // two commits of one sink are under way
@@ -90,7 +104,16 @@ func (s *step) mutateEvent(ev Event) Event {
 			got.Outcome = sink.Committed
 			return got
 		}
-	case AssembleDone, Deleted, Discovered, Edited, Failed, InputEnded, PartDone, ReplaceDone, Requested, SinkFenced, Started, TimerFired:
+	case AssembleDone:
+		if s.x.mutant == emptyRollSkipped && len(m.cuts) > 0 {
+			m.cuts = slices.Clone(m.cuts)
+			m.cuts[0].cut.Roll = false
+		}
+	case Requested:
+		if s.x.mutant == rollForgotten && got.Request == RollNow {
+			return Requested{CheckpointNow}
+		}
+	case Deleted, Discovered, Edited, Failed, InputEnded, PartDone, ReplaceDone, SinkFenced, Started, TimerFired:
 	}
 	return ev
 }
@@ -163,6 +186,7 @@ func (s *step) mutateEffect(ev Event, e Effect) []Effect {
 			e.Manifests = append([]checkpoint.Seq{e.Manifests[0] - 1}, e.Manifests...)
 			return []Effect{e}
 		}
+		return []Effect{s.mutateCollect(e)}
 	case Commit:
 		if q := m.sinks[e.Sink].queue; s.x.mutant == outOfOrder && len(q) > 1 {
 			s.commitUnasked(e.Sink, q[1])
@@ -207,10 +231,56 @@ func (s *step) mutateCreate(e Create) []Effect {
 			}
 		}
 	}
+	switch {
+	case s.x.mutant == appliedFirst:
+		return []Effect{Published{Seq: e.Seq, Manifest: *man}, e}
+	case s.x.mutant == stateOfBefore:
+		for i := range man.Shards {
+			if man.Shards[i].State != nil {
+				man.Shards[i].State = s.r.m.head.State()
+			}
+		}
+	case s.x.mutant == pinsForgotten && !s.r.m.cfg.Offline:
+		man.Pinned = nil
+	}
 	if s.x.mutant == twoInFlight {
 		s.soon = append(s.soon, Created{For: ForPublish, Seq: e.Seq, Result: CreateDone})
 	}
 	return []Effect{e}
+}
+
+// mutateCollect changes what is deleted.
+func (s *step) mutateCollect(e Collect) Collect {
+	m := s.r.m
+	named := func(seq checkpoint.Seq) []string {
+		if id, there := s.log.find(seq); there && s.x.entries[id].Manifest != nil && s.x.entries[id].Manifest.State() != nil {
+			return s.x.entries[id].Manifest.State().Objects
+		}
+		return nil
+	}
+	e.Manifests, e.State = slices.Clone(e.Manifests), slices.Clone(e.State)
+	if s.x.mutant == stateAtOnce {
+		for _, o := range m.stateGone {
+			e.State = append(e.State, o.name)
+		}
+	}
+	if s.x.mutant == stateWithManifest {
+		for _, seq := range e.Manifests {
+			e.State = append(e.State, named(seq)...)
+		}
+	}
+	for _, p := range m.head.Pinned {
+		if s.x.mutant == pinnedCollected {
+			e.Manifests = append(e.Manifests, p.Seq)
+		}
+		if s.x.mutant != pinnedStateGoes {
+			continue
+		}
+		e.State = append(e.State, slices.DeleteFunc(slices.Clone(p.Objects), func(name string) bool {
+			return slices.Contains(m.head.State().Objects, name)
+		})...)
+	}
+	return e
 }
 
 // holds reports whether a commit waits for its manifest.
@@ -235,6 +305,19 @@ func TestExplore_findsEveryMutant(t *testing.T) {
 	atLeastOnce := with(func(c *exploration) { c.alo = true })
 	idle := with(func(c *exploration) { c.alo, c.idle, c.faults = true, true, 0 })
 	refusing := with(func(c *exploration) { c.refuses = 1 })
+	keyed := func(change func(*exploration)) exploration {
+		return with(func(c *exploration) {
+			c.keyed, c.keep, c.faults = true, 2, 0
+			change(c)
+		})
+	}
+	keptOne := keyed(func(c *exploration) { c.shared, c.keep = true, 1 })
+	pins := keyed(func(c *exploration) {
+		c.oneByOne, c.keep, c.runs, c.cuts, c.hands = true, 1, 3, 1, [3]hand{1: pinNewest}
+	})
+	saves := keyed(func(c *exploration) {
+		c.runs, c.keep, c.saves, c.holds, c.sinks = 1, 1, true, true, [2]kind{ledger, file}
+	})
 	tests := []struct {
 		name   string
 		mutant mutant
@@ -272,6 +355,28 @@ func TestExplore_findsEveryMutant(t *testing.T) {
 		{"kafka: ledger read before init", ledgerBeforeInit, sinks(kafka, ledger), "DUP (I7)"},
 		{"kafka: retry in the old epoch", retryInOldEpoch, sinks(kafka, ledger), "DUP (I7)"},
 	}
+	tests = append(tests, []struct {
+		name   string
+		mutant mutant
+		cfg    exploration
+		want   string
+	}{
+		{"changes applied before their manifest is published", appliedFirst, keptOne, "I8"},
+		{"a manifest keeps the state of the one before", stateOfBefore, keptOne, "I2"},
+		{"state collected when the newest manifest does not name it", stateAtOnce, keyed(func(*exploration) {}), "I9: keyed state is gone"},
+		{"state collected with a manifest though a newer names it", stateWithManifest, keptOne, "I9: keyed state is gone"},
+		{"orphaned state swept but what the newest manifest names", sweepKeepsNewest, keyed(func(c *exploration) { c.oneByOne = true }), "I9: keyed state is gone"},
+		{"pinned manifest collected", pinnedCollected, pins, "I9: a pinned manifest is deleted"},
+		{"state of a pinned manifest collected", pinnedStateGoes, pins, "I9: keyed state is gone"},
+		{"pins left out of a manifest", pinsForgotten, pins, "I9: a pin is lost"},
+		{"savepoint does not wait for commits", saveAtPublish, saves, "SAVEPOINT: it is made"},
+		{"savepoint's state may be collected", collectWhileSaving, saves, "SAVEPOINT: keyed state is gone"},
+		{"savepoint of a checkpoint at which rows are held back", rollForgotten, saves, "SAVEPOINT: rows are held back"},
+		{"savepoint's checkpoint skipped when it is empty", emptyRollSkipped, with(func(c *exploration) {
+			*c = saves
+			c.runs, c.oneByOne = 2, true
+		}), "SAVEPOINT: its checkpoint is skipped"},
+	}...)
 	if len(tests) != int(mutants)-1 {
 		t.Errorf("got %d rows, want one for each of %d mutants", len(tests), mutants-1)
 	}

@@ -59,8 +59,22 @@ func (m *Machine) entryOf(c *cut, i int) checkpoint.SinkState {
 		pending = append(pending, r.Committables...)
 	}
 	return checkpoint.SinkState{
-		Name: s.name, Lease: s.known.lease, Checkpoint: s.known.checkpoint, Pending: pending, State: r.State,
+		Name: s.name, Lease: s.known.lease, Checkpoint: s.known.checkpoint, Pending: pending, Held: m.heldAfter(c, i), State: r.State,
 	}
+}
+
+// heldAfter counts the rows of a sink that are prepared with a cut and before it, and that no committable names.
+func (m *Machine) heldAfter(c *cut, i int) int64 {
+	n := m.sinks[i].held
+	for _, p := range c.parts {
+		if i < len(p.Sinks) {
+			n += p.Sinks[i].Rows
+		}
+	}
+	for _, u := range c.results[i].Committables {
+		n -= u.Rows
+	}
+	return max(0, n) // what a manifest of before this count holds is not in it
 }
 
 // shards is the lane's table: each split is a shard of its own, and all key groups together are one.
@@ -114,7 +128,7 @@ func (m *Machine) count(c *cut) checkpoint.Counters {
 	for _, r := range c.replaces {
 		n := int64(len(r.rows))
 		refused += n
-		sum.DeadLetters += m.refuseLate(&sum, "sink:"+m.sinks[r.sink].name, n)
+		sum.DeadLetters += m.refuseLate(&sum, checkpoint.SinkStage+m.sinks[r.sink].name, n)
 	}
 	invariant.Check("I12", sum.Balanced() && refused == m.lettersIn(c), "records are unaccounted for", refused, m.place())
 	return sum
@@ -243,7 +257,7 @@ func (m *Machine) published() {
 // enqueue hands a sink what the published cut decided.
 func (m *Machine) enqueue(c *cut, i int) {
 	s := &m.sinks[i]
-	s.state = c.results[i].State
+	s.held, s.state = m.heldAfter(c, i), c.results[i].State
 	if m.commitFirst(c) {
 		return
 	}

@@ -26,6 +26,7 @@ type sinkState struct {
 	fenced  bool
 	known   id // the last checkpoint of which every unit is known Committed
 	state   []byte
+	held    int64              // rows that the state has and no committable
 	queue   []sink.Committable // decided (at-least-once: about to be) and not known Committed
 	flying  bool               // a Commit is under way
 	backoff bool               // a timer runs before the next attempt
@@ -50,7 +51,7 @@ func (a id) less(b id) bool {
 func (s *sinkState) adopt(man *checkpoint.Manifest) {
 	for _, st := range man.Sinks {
 		if st.Name == s.name {
-			s.known, s.state = id{st.Lease, st.Checkpoint}, st.State
+			s.known, s.state, s.held = id{st.Lease, st.Checkpoint}, st.State, st.Held
 			s.queue = append([]sink.Committable(nil), st.Pending...)
 		}
 	}

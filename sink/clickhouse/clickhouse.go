@@ -63,6 +63,13 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		Expiry: "none: a block can be inserted days later", ExactlyOnce: true, DeadLetters: true,
 		Visible:     "rows appear after their checkpoint is published, partition by partition of a block, each partition at once",
 		CommitBytes: commitBytes(&p.settings),
+		Tested:      "ClickHouse 26.7",
+		Limits: []string{
+			"tables of the plain MergeTree engine only; Replicated, Replacing and the other engines are refused for exactly-once",
+			"the table has the column " + provenanceColumn + " and the settings fsync_after_insert and fsync_part_directory",
+			"all addresses lead to one server",
+			"a materialized view may miss the rows of a block in whose insert the server died",
+		},
 	}
 }
 

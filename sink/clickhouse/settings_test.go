@@ -23,7 +23,7 @@ func decode(t *testing.T, section string) Settings {
 	f := config.Parse("test.toml", []byte("[pipeline.p.sink]\ntype = \"clickhouse\"\n"+section), config.Env{})
 	var s Settings
 	for _, p := range f.Pipelines(config.Registry{Roles: map[string][]config.Spec{config.RoleSink: {Spec()}}}) {
-		if p.Sink == nil || !p.Sink.Decode(Spec(), &s) {
+		if len(p.Sinks) != 1 || !p.Sinks[0].Decode(Spec(), &s) {
 			t.Fatalf("the section is refused: %v", f.Err())
 		}
 	}

@@ -29,7 +29,12 @@ func (s *Sink) adopt(ctx context.Context, files []content) error {
 		case f.Compression != s.settings.Compression:
 			strangers = append(strangers, f)
 		default:
-			groups[n%len(groups)] = append(groups[n%len(groups)], f)
+			group := &groups[n%len(groups)]
+			if len(*group) > 0 && !(*group)[0].joins(&f) {
+				strangers = append(strangers, f)
+				continue
+			}
+			*group = append(*group, f)
 			n++
 		}
 	}
@@ -40,6 +45,11 @@ func (s *Sink) adopt(ctx context.Context, files []content) error {
 		return errors.Join(err, s.dropCopies())
 	}
 	return syncName(s.disk, s.layout.progress())
+}
+
+// joins tells whether two files make one, put one behind the other.
+func (c *content) joins(next *content) bool {
+	return c.Compression == next.Compression && c.Format == next.Format && !next.Headed
 }
 
 // copyAll makes the copies: of the groups for the tasks to go on with, of the strangers to be completed.
@@ -104,7 +114,8 @@ func (s *Sink) isCommitted(temp string) (bool, error) {
 
 // join copies recorded bytes to one new file, and checks them on the way.
 func (s *Sink) join(ctx context.Context, group []content) (content, *xxhash.Digest, error) {
-	joined := content{Name: s.newName(), Opened: group[0].Opened, Compression: group[0].Compression}
+	joined := group[0]
+	joined.Name, joined.Rows, joined.Length, joined.Checksum = s.newName(), 0, 0, 0
 	to, err := s.disk.Open(s.layout.inProgress(joined.Name), openNew)
 	if err != nil {
 		return content{}, nil, err

@@ -15,15 +15,15 @@ const (
 	compressionZstd = "zstd"
 )
 
-// extension returns how the names of files end.
-func extension(compression string) (string, error) {
+// extension returns how the names of files end; format is how they would end without compression.
+func extension(format, compression string) (string, error) {
 	switch compression {
 	case compressionNone:
-		return ".ndjson", nil
+		return format, nil
 	case compressionGzip:
-		return ".ndjson.gz", nil
+		return format + ".gz", nil
 	case compressionZstd:
-		return ".ndjson.zst", nil
+		return format + ".zst", nil
 	}
 	return "", fmt.Errorf("compression %q is not one of none, gzip and zstd", compression)
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/ingestd/ingestd/codec"
+	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/sink/sinktest"
 )
@@ -93,6 +95,7 @@ func readRows(d disk, name string) ([]sinktest.Row, error) {
 		return nil, errors.New("the file does not end with a line")
 	}
 	var rows []sinktest.Row
+	data = bytes.TrimPrefix(data, []byte(testHeader)) // further headers are no JSON
 	for line := range bytes.SplitSeq(data[:len(data)-1], []byte("\n")) {
 		var r struct {
 			ID, Offset  int64
@@ -165,6 +168,29 @@ func harness(settings Settings, f flaw) sinktest.Harness {
 
 func TestFile_conformanceEveryCheckpoint(t *testing.T) {
 	sinktest.Run(t, harness(everyCheckpoint(), faultless))
+}
+
+// testHeader begins the files of jsonEncoder.
+const testHeader = "# a header\n"
+
+// jsonEncoder writes what lines of JSON are without an encoder, with a header for each file.
+type jsonEncoder struct{}
+
+func (jsonEncoder) FileFormat() (codec.FileFormat, error) {
+	return codec.FileFormat{Extension: ".ndjson", End: "\n", Identity: "test"}, nil
+}
+func (jsonEncoder) FileHeader(*record.Schema) []byte            { return []byte(testHeader) }
+func (e jsonEncoder) New(*record.Schema) (codec.Encoder, error) { return e, nil }
+func (jsonEncoder) Encode(dst []byte, b *record.Batch, row int) ([]byte, record.Refusal, bool) {
+	return codec.AppendJSON(dst, b, row), record.Refusal{}, true
+}
+
+func TestFile_conformanceWithHeaders(t *testing.T) {
+	settings := collecting()
+	settings.Encoder = jsonEncoder{}
+	h := harness(settings, faultless)
+	h.Histories, h.Stride = 10, 41 // what differs is how files begin
+	sinktest.Run(t, h)
 }
 
 func TestFile_conformanceCollecting(t *testing.T) {

@@ -31,6 +31,7 @@ import (
 // Plugin is one configured sink. It may be used by several goroutines at the same time.
 type Plugin struct {
 	settings Settings
+	format   format
 	disk     disk
 }
 
@@ -42,7 +43,11 @@ func New(settings Settings) (*Plugin, error) {
 	if err := settings.check(); err != nil {
 		return nil, fault.E("sink/file.New", fault.Misconfigured, err)
 	}
-	return &Plugin{settings: settings, disk: osDisk{root: settings.Path}}, nil
+	f, err := newFormat(settings.Encoder)
+	if err != nil {
+		return nil, fault.E("sink/file.New", fault.Misconfigured, err)
+	}
+	return &Plugin{settings: settings, format: f, disk: osDisk{root: settings.Path}}, nil
 }
 
 // Capabilities tells what the sink promises.
@@ -60,6 +65,8 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		DeadLetters: true,
 		AnyColumns:  true,
 		Visible:     visible,
+		Tested:      "Linux: ext4, tmpfs",
+		Limits:      []string{"a local file system, or one with its rename, link and fsync", "an in-progress file that somebody deletes is lost, and the pipeline stops"},
 	}
 }
 

@@ -470,7 +470,7 @@ func TestFile_laterVersionsAreRefused(t *testing.T) {
 	c.Version++
 	p.want(c, sink.Lost, fault.Misconfigured)
 	q := begin(t, p.disk, everyCheckpoint(), 2, 1)
-	later := strings.Replace(string(a.State), `"version":1`, `"version":2`, 1)
+	later := strings.Replace(string(a.State), `"version":1`, `"version":3`, 1)
 	if err := q.sink.Restore(t.Context(), []byte(later), nil); err == nil || fault.KindOf(err) != fault.Misconfigured || fault.RemedyOf(err) == "" {
 		t.Fatalf("got %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/config"
 )
 
@@ -16,6 +17,10 @@ type Settings struct {
 	Roll Roll `config:"roll"`
 	// Compression of the files: "none", "gzip" or "zstd"; empty means none.
 	Compression string `config:"compression"`
+	// Encode is the section that Encoder is made from.
+	Encode *config.Section `config:"encode"`
+	// Encoder gives rows their form; nil: lines of JSON, as codec.AppendJSON writes them.
+	Encoder codec.EncoderFactory
 }
 
 // Roll says when a file is complete: at the first checkpoint at which one of the conditions holds. The last checkpoint of a run
@@ -38,8 +43,9 @@ const (
 func Spec() config.Spec {
 	return config.Spec{
 		Type: "file",
-		Doc: "Writes rows as lines of JSON (NDJSON) into files of a folder. A file appears complete, under a name that sorts by time:\n" +
-			"PIPELINE.LANE.SINK-LEASE-CHECKPOINT-UNIT.ndjson. Names that begin with a dot or an underscore are ingestd's own.",
+		Doc: "Writes rows as lines of JSON (NDJSON), or in another form, into files of a folder. A file appears complete, under a name\n" +
+			"that sorts by time: PIPELINE.LANE.SINK-LEASE-CHECKPOINT-UNIT.ndjson. Names that begin with a dot or an underscore are\n" +
+			"ingestd's own.",
 		Keys: []config.Key{
 			{Name: "path", Kind: config.KindString, Required: true, Example: "/var/lib/ingestd/out", Doc: "The folder that files appear in. It is made if it is missing at the first start."},
 			{Name: "roll", Kind: config.KindTable, Doc: "When a file is complete. The last checkpoint of a run completes all files.", Table: &config.Spec{
@@ -51,6 +57,12 @@ func Spec() config.Spec {
 				},
 			}},
 			{Name: "compression", Kind: config.KindEnum, Enum: []string{compressionNone, compressionGzip, compressionZstd}, Default: compressionNone, Doc: "How files are compressed. Each checkpoint's rows are a member (gzip) or frame (zstd) of their own, which every reader joins."},
+			{
+				Name: "encode", Kind: config.KindSection, Example: `{ type = "csv", header = true }`,
+				Doc: "The form of rows: the keys of an encoder (docs/codecs.md). By default one JSON object on each line, in which a text\n" +
+					"that is not valid UTF-8 is the object {\"base64\": \"...\"}. Files end with .csv, .txt or .ndjson by it. A row that has\n" +
+					"no form, such as a text with a line end, becomes a dead letter.",
+			},
 		},
 	}
 }
@@ -75,7 +87,7 @@ func (s Settings) check() error {
 	if s.Roll.Size < 0 || s.Roll.Age < 0 {
 		return fmt.Errorf("roll.size %s and roll.age %s must not be negative", s.Roll.Size, s.Roll.Age)
 	}
-	if _, err := extension(s.Compression); err != nil {
+	if _, err := extension("", s.Compression); err != nil {
 		return err
 	}
 	return nil

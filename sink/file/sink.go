@@ -16,6 +16,7 @@ import (
 // Sink is the sink of one run.
 type Sink struct {
 	settings Settings
+	format   format
 	disk     disk
 	env      sink.Env
 	layout   layout
@@ -28,7 +29,7 @@ type Sink struct {
 		sync.Mutex
 		slots     []slot     // by task: what its writer may continue
 		recorded  []*content // by task: what was assembled last, nil for none
-		strangers []content  // restored under another compression: complete at the first checkpoint
+		strangers []content  // restored under another compression or format: complete at the first checkpoint
 		numbers   int        // of files made
 		assembled int        // checkpoints of this run; the manifests of all but the last are published
 	}
@@ -44,6 +45,18 @@ type content struct {
 	Checksum    uint64 `json:"checksum"` // XXH64 of the bytes
 	Opened      int64  `json:"opened"`   // time of the first cut that recorded it
 	Compression string `json:"compression"`
+	// What the form of the rows is; all absent for lines of JSON without an encoder.
+	Format    string `json:"format,omitempty"`    // tells formats apart, header included
+	Extension string `json:"extension,omitempty"` // of the name, without that of the compression
+	Headed    bool   `json:"headed,omitempty"`    // it begins with a header
+}
+
+// extension returns how the file's name ends, without its compression.
+func (c *content) extension() string {
+	if c.Extension == "" {
+		return defaultExtension
+	}
+	return c.Extension
 }
 
 // slot is a task's current file. While it is taken its writer may append to it, and nothing else may be decided about it.
@@ -66,11 +79,16 @@ type partData struct {
 	Complete bool    `json:"complete"` // its writer has let go of it for good
 }
 
-// Version of state and of [decision].
-const stateVersion = 1
+const (
+	// stateVersion is the version of state and of [decision].
+	stateVersion = 1
+	// stateFormats is the version of a state in which files have a format: a build that does not know it would go on with them
+	// in another one.
+	stateFormats = 2
+)
 
 func newSink(p *Plugin, env sink.Env, nonce string) *Sink {
-	s := &Sink{settings: p.settings, disk: p.disk, env: env, layout: newLayout(env.Identity), nonce: nonce, listed: map[string]bool{}}
+	s := &Sink{settings: p.settings, format: p.format, disk: p.disk, env: env, layout: newLayout(env.Identity), nonce: nonce, listed: map[string]bool{}}
 	s.mu.slots, s.mu.recorded = make([]slot, env.Tasks), make([]*content, env.Tasks)
 	return s
 }
@@ -116,8 +134,8 @@ func readState(op fault.Op, data []byte) (state, error) {
 	if err := json.Unmarshal(data, &old); err != nil {
 		return old, fault.E(op, fault.Corrupt, fmt.Errorf("the state in the manifest: %w", err))
 	}
-	if old.Version != stateVersion {
-		return old, fault.WithRemedy(op, fault.Misconfigured, fmt.Errorf("the state in the manifest has version %d, this build knows %d", old.Version, stateVersion),
+	if old.Version < stateVersion || old.Version > stateFormats {
+		return old, fault.WithRemedy(op, fault.Misconfigured, fmt.Errorf("the state in the manifest has version %d, this build knows up to %d", old.Version, stateFormats),
 			"run the version of ingestd that wrote it, or a later one")
 	}
 	return old, nil
@@ -200,6 +218,9 @@ func (s *Sink) Assemble(cut sink.Cut, parts []sink.Part) (sink.Assembled, error)
 			s.mu.recorded[task] = nil
 		default:
 			next.Files = append(next.Files, *c)
+			if c.Format != "" {
+				next.Version = stateFormats
+			}
 		}
 	}
 	return s.assembled(cut, done, next)
@@ -223,7 +244,7 @@ func (s *Sink) assembled(cut sink.Cut, done []content, next state) (sink.Assembl
 			Lease: cut.Lease, Checkpoint: cut.Checkpoint, Unit: record.Unit(i) * sink.UnitStep,
 			Rows: done[i].Rows, Bytes: done[i].Length, Version: stateVersion,
 		}
-		ending, err := extension(done[i].Compression)
+		ending, err := extension(done[i].extension(), done[i].Compression)
 		if err != nil {
 			return sink.Assembled{}, fault.E(op, fault.Misconfigured, err)
 		}

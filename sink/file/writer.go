@@ -8,7 +8,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/ingestd/ingestd/codec"
 	"github.com/ingestd/ingestd/fault"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
@@ -21,6 +20,7 @@ const bufferBytes = 256 << 10
 type Writer struct {
 	sink *Sink
 	task int
+	form form // of rows
 
 	buffer []byte // rows that were not handed on
 	packer packer
@@ -47,8 +47,9 @@ func (a *appender) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Writer returns a task's writer. Every schema is taken.
-func (s *Sink) Writer(_ context.Context, task int, _ *record.Schema) (sink.Writer, error) {
+// Writer returns a task's writer. Every schema is taken that the encoder takes. A restored file of the task that has another
+// format, or another header, is complete.
+func (s *Sink) Writer(_ context.Context, task int, schema *record.Schema) (sink.Writer, error) {
 	if task < 0 || task >= s.env.Tasks || s.folder == "" {
 		return nil, fault.E("sink/file.Writer", fault.Misconfigured, fmt.Errorf("task %d of %d, restored %t", task, s.env.Tasks, s.folder != ""))
 	}
@@ -56,28 +57,38 @@ func (s *Sink) Writer(_ context.Context, task int, _ *record.Schema) (sink.Write
 	if err != nil {
 		return nil, fault.E("sink/file.Writer", fault.Misconfigured, err)
 	}
-	return &Writer{sink: s, task: task, packer: p}, nil
+	f, err := s.format.of(schema)
+	if err != nil {
+		return nil, err
+	}
+	s.estrange(task, f.identity)
+	return &Writer{sink: s, task: task, packer: p, form: f}, nil
 }
 
-// Write appends the rows of a batch. It refuses none: every value has a form in JSON.
+// Write appends the rows of a batch. It refuses those that have no form; in lines of JSON every row has one.
 func (w *Writer) Write(ctx context.Context, b *record.Batch) ([]record.Refusal, error) {
-	if b.Rows == 0 {
-		return nil, nil
-	}
-	if err := w.open(ctx); err != nil {
-		return nil, fault.E("sink/file.Write", kindOf(err), err)
-	}
+	var refused []record.Refusal
 	for row := range b.Rows {
-		w.buffer = append(codec.AppendJSON(w.buffer, b, row), '\n')
-		if len(w.buffer) < bufferBytes {
+		out, refusal, ok := w.form.append(w.buffer, b, row)
+		if !ok {
+			refused = append(refused, refusal)
 			continue
 		}
-		if err := w.flush(); err != nil {
+		w.buffer = out
+		if err := w.room(ctx); err != nil {
 			return nil, fault.E("sink/file.Write", kindOf(err), err)
 		}
 	}
-	w.rows += int64(b.Rows)
-	return nil, nil
+	w.rows += int64(b.Rows - len(refused))
+	return refused, nil
+}
+
+// room makes room in the buffer after a row. A file is opened with its first row, so that none is without rows.
+func (w *Writer) room(ctx context.Context) error {
+	if err := w.open(ctx); err != nil || len(w.buffer) < bufferBytes {
+		return err
+	}
+	return w.flush()
 }
 
 // open goes on with the task's file, or makes one.
@@ -94,6 +105,7 @@ func (w *Writer) open(ctx context.Context) error {
 		a.content, a.digest = *c, digest
 	} else {
 		a.content = content{Name: s.newName(), Compression: s.settings.Compression}
+		w.form.describe(&a.content)
 		a.digest, a.fresh, how = xxhash.New(), true, openNew
 	}
 	var err error
@@ -102,7 +114,10 @@ func (w *Writer) open(ctx context.Context) error {
 	}
 	w.file, w.begun = a, a.content.Length
 	w.packer.begin(a)
-	return nil
+	if a.content.Length == 0 && len(w.form.header) > 0 {
+		_, err = w.packer.Write(w.form.header)
+	}
+	return err
 }
 
 // flush hands the buffered rows on.

@@ -3,7 +3,7 @@
 # were, not with the last commit: what was regenerated and not yet committed is current.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-documents=(docs/config.md docs/metrics.md docs/exit-codes.md config.example.toml)
+documents=(docs/config.md docs/connectors.md docs/metrics.md docs/exit-codes.md config.example.toml)
 
 generators() { grep -rlE --include='*.go' '^//go:generate ' . || true; }
 sums() {
