@@ -25,6 +25,8 @@ type pinning struct {
 	entries          []pipeline.Logged
 	// apply returns what is pinned then.
 	apply func(p *pinning, head checkpoint.Manifest) ([]checkpoint.Pin, error)
+	// check looks again when the change is published; nil: there is nothing to look at.
+	check func(p *pinning, ctx context.Context, def *pipeline.Definition) error
 }
 
 const pinLong = `
@@ -38,7 +40,7 @@ func (a *app) pinCommand() *cobra.Command {
 		Long: `Keeps a checkpoint with its keyed state, however many come after it, so that it can be looked at and compared. What it decided for
 sinks is not kept: to go back to a checkpoint, make a savepoint.` + pinLong,
 		Example: "  ingestd checkpoint pin orders 41 -c my.toml",
-	}, (*pinning).pin)
+	}, pinning{apply: (*pinning).pin, check: (*pinning).stays})
 }
 
 func (a *app) unpinCommand() *cobra.Command {
@@ -46,11 +48,10 @@ func (a *app) unpinCommand() *cobra.Command {
 		Use: "unpin PIPELINE LOG-NUMBER", Short: "Let a pinned checkpoint go, offline",
 		Long:    `Lets a pinned checkpoint go: the next run removes it when it has enough newer ones.` + pinLong,
 		Example: "  ingestd checkpoint unpin orders 41 -c my.toml",
-	}, (*pinning).unpin)
+	}, pinning{apply: (*pinning).unpin})
 }
 
-func (a *app) pinningCommand(cmd *cobra.Command, apply func(*pinning, checkpoint.Manifest) ([]checkpoint.Pin, error)) *cobra.Command {
-	p := pinning{apply: apply}
+func (a *app) pinningCommand(cmd *cobra.Command, p pinning) *cobra.Command {
 	cmd.Args = cobra.ExactArgs(2)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p.out, p.log, p.pipeline, p.number = cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], args[1]
@@ -77,7 +78,7 @@ func (p *pinning) run(ctx context.Context, a *app) error {
 	if _, err := p.apply(p, *t.head.Entry.Manifest); err != nil {
 		return exitWith(exitUsage, err)
 	}
-	return a.publishByHand(ctx, t, p.out, handmade{
+	err = a.publishByHand(ctx, t, p.out, handmade{
 		author: whoever(), reason: cmp.Or(p.reason, "checkpoint pins"),
 		apply: func(man checkpoint.Manifest) (checkpoint.Manifest, error) {
 			pins, err := p.apply(p, man)
@@ -85,6 +86,39 @@ func (p *pinning) run(ctx context.Context, a *app) error {
 			return man, err
 		},
 	})
+	if err != nil || p.check == nil {
+		return err
+	}
+	return p.check(p, ctx, t.def)
+}
+
+// stays looks whether the pinned checkpoint is still whole: a run that was alive may have been about to remove it, and the pin
+// does not call a removal back.
+func (p *pinning) stays(ctx context.Context, def *pipeline.Definition) error {
+	gone := func(what string, err error) error {
+		return exitWith(exitLost, fmt.Errorf("the checkpoint went away while it was being pinned, as a run was alive: %s: %w\n  next: ingestd checkpoint unpin %s %d",
+			what, err, p.pipeline, p.seq))
+	}
+	name := checkpoint.EntryName(def.ID, 0, p.seq)
+	data, err := def.Store.Get(ctx, name)
+	if err != nil {
+		return gone(name, err)
+	}
+	e, err := checkpoint.Decode(data)
+	if err != nil || e.Manifest == nil {
+		return gone(name, cmp.Or(err, errors.New("it is no checkpoint")))
+	}
+	k := e.Manifest.State()
+	if k == nil {
+		return nil
+	}
+	for _, object := range k.Objects {
+		full := checkpoint.ObjectName(def.ID, object)
+		if _, err := def.Store.GetRange(ctx, full, 0, 1); err != nil {
+			return gone(full, err)
+		}
+	}
+	return nil
 }
 
 func (p *pinning) pin(head checkpoint.Manifest) ([]checkpoint.Pin, error) {

@@ -168,6 +168,7 @@ func TestHelp_hasExamples(t *testing.T) {
 	h := newHome(t)
 	for _, verb := range []string{
 		"", "run", "validate", "demo", "version", "checkpoint", "checkpoint list", "checkpoint show", "checkpoint drop", "offsets", "offsets show", "offsets set",
+		"txn", "txn list", "txn show", "txn abort",
 	} {
 		h.run(append(strings.Fields(verb), "--help")...).want(t, 0, "Examples:\n  ingestd "+verb)
 	}
@@ -180,11 +181,14 @@ func TestReference_isCurrent(t *testing.T) {
 	if err := os.Mkdir("docs", 0o750); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink(filepath.Join(root, "examples"), "examples"); err != nil { // the page of connectors is made from them
+		t.Fatal(err)
+	}
 	var errs strings.Builder
 	if code := cli.Execute(t.Context(), plugins.All(), cli.Process{Args: []string{"reference", "."}, Out: io.Discard, Err: &errs}); code != 0 {
 		t.Fatalf("got exit code %d: %s", code, errs.String())
 	}
-	for _, name := range []string{"config.example.toml", "docs/config.md", "docs/metrics.md", "docs/exit-codes.md"} {
+	for _, name := range []string{"config.example.toml", "docs/config.md", "docs/connectors.md", "docs/metrics.md", "docs/exit-codes.md"} {
 		want, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Error(err)
