@@ -202,7 +202,7 @@ func TestExamples_doWhatTheySay(t *testing.T) {
 		shop.database = "shop"
 		shop.exec(t, fenced(t, string(readme), "sql"), "GRANT CREATE ON SCHEMA public TO ingestd") // for the ledger's table
 		e.replace("localhost:5432", server.addr)
-		t.Setenv("PGPASSWORD", "secret")
+		t.Setenv("POSTGRES_PASSWORD", "secret")
 		e.orders("no order", `{"id":3,"customer":"c0","amount":7,"at":"2026-01-02T03:05:00.000Z"}`, `{"id":20,"customer":"c0","amount":7,"at":"2026-01-02T03:05:00.000Z"}`,
 			`{"id":1,"customer":"c0","amount":7,"at":"2026-01-02T03:05:00.000Z","deleted":true}`)
 		e.run()

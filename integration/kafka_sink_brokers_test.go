@@ -135,7 +135,7 @@ func (x *trio) restart(t *testing.T, i int, topics ...string) {
 
 // Brokers are killed while checkpoints are committed, and leaders move back while others are; now and then another run takes over.
 // Every row is there once, in order.
-func TestKafkaSink_brokerKillsLoseAndDoubleNothing(t *testing.T) {
+func TestFaults_kafkaBrokerKillsLoseAndDoubleNothing(t *testing.T) {
 	x := startTrio(t)
 	s := x.settings(t, 6)
 	segments := new(segmentsInMemory)

@@ -369,7 +369,7 @@ func kafkaPoints() []struct {
 	}{inject.BeforeEndTxn, 4, false})
 }
 
-func TestKafkaSink_killsLoseAndDoubleNothingExactlyOnce(t *testing.T) {
+func TestFaults_kafkaLosesAndDoublesNothingExactlyOnce(t *testing.T) {
 	r := newKafkaRig(t, "exactly-once", "faultpoints")
 	for _, p := range kafkaPoints() {
 		if n := r.killAt(p.name, p.nth); n != 0 {
@@ -384,7 +384,7 @@ func TestKafkaSink_killsLoseAndDoubleNothingExactlyOnce(t *testing.T) {
 
 // The control arm: where an effect precedes the publish, at-least-once must show duplicates. If it does not, the kills missed and the
 // zeros of the other arm prove nothing.
-func TestKafkaSink_killsDoubleButLoseNothingAtLeastOnce(t *testing.T) {
+func TestFaults_kafkaDoublesButLosesNothingAtLeastOnce(t *testing.T) {
 	r := newKafkaRig(t, "at-least-once", "faultpoints")
 	for _, p := range kafkaPoints() {
 		if p.name == inject.DuringRecovery { // nothing is pending with at-least-once
@@ -403,7 +403,7 @@ func TestKafkaSink_killsDoubleButLoseNothingAtLeastOnce(t *testing.T) {
 
 // A daemon stands still before it ends a transaction, with everything written; a successor takes over and does it; the first wakes up,
 // takes no effect and learns that it is fenced.
-func TestKafkaSink_zombieTakesNoEffect(t *testing.T) {
+func TestFaults_kafkaZombieTakesNoEffect(t *testing.T) {
 	r := newKafkaRig(t, "exactly-once", "faultpoints")
 	for nth := 4; nth < 6; nth++ {
 		first := startDaemon(t, r.path, r.config, fmt.Sprintf("%s:stop:%d", inject.BeforeEndTxn, nth))

@@ -65,7 +65,7 @@ late = "drop"
 // A daemon with keyed state has its checkpoints in S3 alone: after each kill it starts with an empty data directory. It is killed at
 // each point of a checkpoint and at any moment, and its S3 server is killed under it and comes back, which no process ends for. Each
 // number comes out once, and the windows are those of a model.
-func TestS3_keyedStateUnderKillsWithoutALocalDisk(t *testing.T) {
+func TestFaults_s3KeyedStateWithoutALocalDisk(t *testing.T) {
 	broker, _ := kafkaServer(t)
 	ch := clickHouseServer(t)
 	g := startGateway(t, gatewaySetup{})
@@ -225,7 +225,7 @@ func judgeNumbers(t *testing.T, l *keyedLoad, seen map[int64]int) {
 
 // The machine vanishes: a container with a daemon is killed and removed, and another one, which has nothing but the config, goes on
 // from S3, with the state.
-func TestS3_anotherMachineGoesOn(t *testing.T) {
+func TestFaults_s3AnotherMachineGoesOn(t *testing.T) {
 	ctx := context.Background()
 	image := buildImage(t)
 	nw, err := tcnetwork.New(ctx) // it ends with the servers in it, by the reaper
@@ -288,7 +288,7 @@ func TestS3_anotherMachineGoesOn(t *testing.T) {
 
 // Two daemons on two machines share a store by mistake: the second takes over, the first stops with exit code 5, and every number
 // comes out once.
-func TestS3_twoDaemonsOnOneStore(t *testing.T) {
+func TestFaults_s3TwoDaemonsOnOneStore(t *testing.T) {
 	broker, _ := kafkaServer(t)
 	g := gatewayServer(t)
 	dir, path := t.TempDir(), daemonBinary(t, "faultpoints,invariants")
