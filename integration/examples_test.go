@@ -182,11 +182,17 @@ func TestExamples_doWhatTheySay(t *testing.T) {
 		e.run()
 		cluster := newSinkCluster(t, 1, e.broker)
 		for topic, want := range map[string]int{e.topic + "-clean": 15, e.topic + "-refused": 1} {
-			records, err := cluster.committed(context.Background(), topic)
-			if err != nil {
-				t.Fatal(err)
-			}
-			e.want(topic, len(records), want)
+			var got int
+			// The coordinator marks the partitions after it has answered that the transaction is committed.
+			untilTrue(t, "the records of "+topic, func() bool {
+				records, err := cluster.committed(context.Background(), topic)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = len(records)
+				return got >= want
+			})
+			e.want(topic, got, want)
 		}
 	})
 	t.Run("kafka-to-postgres", func(t *testing.T) {
