@@ -43,10 +43,10 @@ func startServers(ctx context.Context) (*servers, error) {
 		return nil, err
 	}
 	s.broker = "127.0.0.1:" + kafkaPort
-	s.kafka, err = testcontainers.Run(ctx, "apache/kafka:4.3.1", testcontainers.WithExposedPorts("19092/tcp"), bind("19092/tcp", kafkaPort),
+	s.kafka, err = testcontainers.Run(ctx, "apache/kafka:4.3.1", testcontainers.WithExposedPorts(kafkaPort+"/tcp"), bind(kafkaPort+"/tcp", kafkaPort),
 		testcontainers.WithEnv(map[string]string{
 			"CLUSTER_ID": "5L6g3nShT-eMCtK--X86sw", "KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
-			"KAFKA_LISTENERS":                                "HOST://:19092,CONTROLLER://:9093",
+			"KAFKA_LISTENERS":                                "HOST://:" + kafkaPort + ",CONTROLLER://:9093", // the same port inside: a broker talks to itself for transactions
 			"KAFKA_ADVERTISED_LISTENERS":                     "HOST://" + s.broker,
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":               "HOST",
