@@ -23,7 +23,7 @@ type writer struct {
 
 	content []byte // of the segment that is being filled
 	rows    int64
-	uploads uploads
+	uploads sink.Uploads
 	part    partData
 }
 
@@ -36,7 +36,7 @@ type partData struct {
 }
 
 func newWriter(task int, store sink.SegmentStore, schema *record.Schema, shapes []*shape) *writer {
-	w := &writer{task: task, store: store, schema: schema}
+	w := &writer{task: task, store: store, schema: schema, uploads: sink.Uploads{Pack: segmentForm().Pack}}
 	for i, s := range shapes {
 		w.checkers = append(w.checkers, newChecker(schema.Fields[i].Name, s))
 	}
@@ -70,7 +70,7 @@ func (w *writer) stage(ctx context.Context, b *record.Batch) {
 		if from > 0 || b.Rows > room {
 			part = slice(b, from, min(b.Rows, from+room))
 		}
-		w.content = appendBatch(w.content, part, w.raw)
+		w.content = sink.AppendBatch(w.content, part, w.raw)
 		w.rows += int64(part.Rows)
 		from += part.Rows
 		if w.rows >= w.limitRow || int64(len(w.content)) >= w.limit {
@@ -153,14 +153,14 @@ func (w *writer) flush(ctx context.Context) {
 		return
 	}
 	w.part.Raw = append(w.part.Raw, int64(len(w.content)))
-	w.uploads.add(ctx, w.store, w.content, w.rows)
+	w.uploads.Add(ctx, w.store, w.content, w.rows)
 	w.content, w.rows = nil, 0
 }
 
 // Prepare waits until all segments are durable.
 func (w *writer) Prepare(ctx context.Context, _ sink.Cut) (sink.Part, error) {
 	w.flush(ctx)
-	segments, err := w.uploads.wait(ctx)
+	segments, err := w.uploads.Wait(ctx)
 	if err != nil {
 		return sink.Part{}, fmt.Errorf("stage rows of task %d: %w", w.task, err)
 	}
@@ -178,7 +178,7 @@ func (w *writer) Prepare(ctx context.Context, _ sink.Cut) (sink.Part, error) {
 
 // Close drops what was not prepared and waits for uploads under way.
 func (w *writer) Close() error {
-	w.uploads.stop()
+	w.uploads.Stop()
 	w.content, w.rows = nil, 0
 	return nil
 }

@@ -267,25 +267,25 @@ func TestCommitter_replacementLeavesOutTheRejectedRows(t *testing.T) {
 }
 
 func TestSegment_damageIsFound(t *testing.T) {
-	content := appendBatch(nil, dateBatch("a/0", 0, 3), record.EncodeOptions{})
-	content = appendBatch(content, dateBatch("a/1", 3, 2), record.EncodeOptions{Raw: true})
-	data, err := pack(content, 5)
+	content := sink.AppendBatch(nil, dateBatch("a/0", 0, 3), record.EncodeOptions{})
+	content = sink.AppendBatch(content, dateBatch("a/1", 3, 2), record.EncodeOptions{Raw: true})
+	data, err := segmentForm().Pack(content, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	batches, err := unpack(data)
+	batches, err := segmentForm().Unpack(data)
 	if err != nil || len(batches) != 2 || batches[1].Meta.Split != "a/1" || string(batches[1].Meta.Values[1]) != "v4" {
 		t.Fatalf("got %d batches, %v", len(batches), err)
 	}
 	for i := range data {
 		broken := slices.Clone(data)
 		broken[i] ^= 1
-		if _, err := unpack(broken); err == nil {
+		if _, err := segmentForm().Unpack(broken); err == nil {
 			t.Errorf("a wrong bit in byte %d is not seen", i)
 		}
 	}
 	for _, cut := range []int{1, 3, len(content) - 1} {
-		if _, err := splitContent(content[:cut]); err == nil {
+		if _, err := sink.SplitBatches(content[:cut]); err == nil {
 			t.Errorf("content cut to %d bytes is taken", cut)
 		}
 	}
@@ -293,14 +293,14 @@ func TestSegment_damageIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unpack(foreign); fault.KindOf(err) != fault.Corrupt {
+	if _, err := segmentForm().Unpack(foreign); fault.KindOf(err) != fault.Corrupt {
 		t.Errorf("got %v for a segment of another sink, want corrupt", err)
 	}
 	newer, err := sink.EncodeSegment(sink.SegmentInfo{Kind: segmentKind, Version: segmentVersion + 1, Rows: 5}, content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unpack(newer); fault.KindOf(err) != fault.Misconfigured {
+	if _, err := segmentForm().Unpack(newer); fault.KindOf(err) != fault.Misconfigured {
 		t.Errorf("got %v for a newer version, want misconfigured", err)
 	}
 	f := new(folder)
@@ -315,18 +315,18 @@ func TestSegment_damageIsFound(t *testing.T) {
 
 // Content never panics the reader.
 func FuzzSegment(f *testing.F) {
-	f.Add(appendBatch(nil, dateBatch("a/0", 0, 3), record.EncodeOptions{Raw: true}))
+	f.Add(sink.AppendBatch(nil, dateBatch("a/0", 0, 3), record.EncodeOptions{Raw: true}))
 	f.Add([]byte{1, 0, 0, 0, 9})
 	f.Fuzz(func(t *testing.T, content []byte) {
-		batches, err := splitContent(content)
+		batches, err := sink.SplitBatches(content)
 		if err != nil {
 			return
 		}
 		again := []byte{}
 		for _, b := range batches {
-			again = appendBatch(again, b, record.EncodeOptions{Raw: hasRaw([]*record.Batch{b})})
+			again = sink.AppendBatch(again, b, record.EncodeOptions{Raw: hasRaw([]*record.Batch{b})})
 		}
-		if _, err := splitContent(again); err != nil {
+		if _, err := sink.SplitBatches(again); err != nil {
 			t.Errorf("what was read can't be written: %v", err)
 		}
 	})

@@ -182,7 +182,7 @@ func (c *committer) replace(ctx context.Context, u *sink.Committable, rejected [
 		return sink.Committable{}, err
 	}
 	w := newWriter(0, c.sink.env.Segments, c.sink.settings)
-	defer w.uploads.stop()
+	defer w.uploads.Stop()
 	rows := reader{store: c.sink.env.Segments, unit: u}
 	err := rows.each(ctx, span{0, u.Rows}, func(b *record.Batch, first int64, _, _ int) error {
 		w.raw.Raw = hasRaw(b)

@@ -25,13 +25,13 @@ type writer struct {
 	content []byte // of the segment that is being filled
 	rows    int64
 	bytes   int64 // of all segments, before compression
-	uploads uploads
+	uploads sink.Uploads
 }
 
 var _ sink.Writer = (*writer)(nil)
 
 func newWriter(task int, store sink.SegmentStore, s *Settings) *writer {
-	return &writer{task: task, store: store, limitRow: s.SegmentRows, limit: int64(s.Segment)}
+	return &writer{task: task, store: store, uploads: sink.Uploads{Pack: segmentForm().Pack}, limitRow: s.SegmentRows, limit: int64(s.Segment)}
 }
 
 // Write stages the batch's rows, except those that the table's types can't hold.
@@ -64,7 +64,7 @@ func (w *writer) stage(ctx context.Context, b *record.Batch) {
 		if from > 0 || b.Rows > room {
 			part = slice(b, from, min(b.Rows, from+room))
 		}
-		w.content = appendBatch(w.content, part, w.raw)
+		w.content = sink.AppendBatch(w.content, part, w.raw)
 		w.rows += int64(part.Rows)
 		from += part.Rows
 		if w.rows >= w.limitRow || int64(len(w.content)) >= w.limit {
@@ -145,14 +145,14 @@ func (w *writer) flush(ctx context.Context) {
 		return
 	}
 	w.bytes += int64(len(w.content))
-	w.uploads.add(ctx, w.store, w.content, w.rows)
+	w.uploads.Add(ctx, w.store, w.content, w.rows)
 	w.content, w.rows = nil, 0
 }
 
 // Prepare waits until all segments are durable.
 func (w *writer) Prepare(ctx context.Context, _ sink.Cut) (sink.Part, error) {
 	w.flush(ctx)
-	segments, err := w.uploads.wait(ctx)
+	segments, err := w.uploads.Wait(ctx)
 	if err != nil {
 		return sink.Part{}, fmt.Errorf("stage rows of task %d: %w", w.task, err)
 	}
@@ -166,7 +166,7 @@ func (w *writer) Prepare(ctx context.Context, _ sink.Cut) (sink.Part, error) {
 
 // Close drops what was not prepared and waits for uploads under way.
 func (w *writer) Close() error {
-	w.uploads.stop()
+	w.uploads.Stop()
 	w.content, w.rows, w.bytes = nil, 0, 0
 	return nil
 }

@@ -1,17 +1,18 @@
-package postgres
+package sink
 
 import (
 	"context"
 	"sync"
-
-	"github.com/ingestd/ingestd/sink"
 )
 
 // uploadsMax is how many segments of one writer are compressed and stored at a time. One is written while the next is filled.
 const uploadsMax = 2
 
-// uploads stores segments beside the task, in order of their beginning. All methods are called by the task.
-type uploads struct {
+// Uploads stores a writer's segments beside the task, in order of their beginning. All methods are called by the task.
+type Uploads struct {
+	// Pack makes a segment's stored bytes of its content; it is called on other goroutines, several at the same time.
+	Pack func(content []byte, rows int64) ([]byte, error)
+
 	group   sync.WaitGroup
 	slots   chan struct{}
 	results []*upload
@@ -20,12 +21,12 @@ type uploads struct {
 }
 
 type upload struct {
-	segment sink.Segment
+	segment Segment
 	err     error
 }
 
-// add stores a segment's content, which it takes over. It waits while uploadsMax others are under way.
-func (u *uploads) add(ctx context.Context, store sink.SegmentStore, content []byte, rows int64) {
+// Add stores a segment's content, which it takes over. It waits while uploadsMax others are under way.
+func (u *Uploads) Add(ctx context.Context, store SegmentStore, content []byte, rows int64) {
 	if u.slots == nil {
 		u.slots = make(chan struct{}, uploadsMax)
 	}
@@ -44,14 +45,14 @@ func (u *uploads) add(ctx context.Context, store sink.SegmentStore, content []by
 	u.group.Go(func() {
 		defer func() { <-u.slots }()
 		var data []byte
-		if data, result.err = pack(content, rows); result.err == nil {
+		if data, result.err = u.Pack(content, rows); result.err == nil {
 			result.segment, result.err = store.Put(background, data, rows)
 		}
 	})
 }
 
-// wait returns the segments in order when all are durable, and begins anew.
-func (u *uploads) wait(ctx context.Context) ([]sink.Segment, error) {
+// Wait returns the segments in order when all are durable, and begins anew.
+func (u *Uploads) Wait(ctx context.Context) ([]Segment, error) {
 	done := make(chan struct{})
 	go func() {
 		u.group.Wait()
@@ -60,11 +61,11 @@ func (u *uploads) wait(ctx context.Context) ([]sink.Segment, error) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		u.stop()
+		u.Stop()
 		<-done
 		return nil, context.Cause(ctx)
 	}
-	segments := make([]sink.Segment, len(u.results))
+	segments := make([]Segment, len(u.results))
 	for i, r := range u.results {
 		if r.err != nil {
 			return nil, r.err
@@ -75,8 +76,8 @@ func (u *uploads) wait(ctx context.Context) ([]sink.Segment, error) {
 	return segments, nil
 }
 
-// stop ends uploads under way and waits for them.
-func (u *uploads) stop() {
+// Stop ends uploads under way and waits for them.
+func (u *Uploads) Stop() {
 	if u.cancel != nil {
 		u.cancel()
 	}
