@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/ingestd/ingestd/internal/kafkacalls"
 	"github.com/ingestd/ingestd/sink"
 	kafkasink "github.com/ingestd/ingestd/sink/kafka"
 	"github.com/ingestd/ingestd/sink/sinktest"
@@ -59,7 +60,7 @@ type kafkaSuiteTarget struct {
 
 func (k *kafkaSuiteTarget) Plugin(f *sinktest.Faults) (sink.Plugin, error) {
 	s := k.settings
-	s.Dial = dialKafkaCalls(f.Do)
+	s.Dial = kafkacalls.Dial(f.Do)
 	return kafkasink.New(s, kafkasink.Encoders{}, slog.New(slog.DiscardHandler))
 }
 

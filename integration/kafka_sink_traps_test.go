@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/kafkacalls"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 	kafkasink "github.com/ingestd/ingestd/sink/kafka"
@@ -34,7 +35,7 @@ type traps struct {
 func newTraps(t *testing.T, c *sinkCluster) *traps {
 	t.Helper()
 	s := &traps{t: t, cluster: c, settings: c.settings(t, 3)}
-	s.settings.Dial = dialKafkaCalls(func(name string, send func() error) error {
+	s.settings.Dial = kafkacalls.Dial(func(name string, send func() error) error {
 		s.mu.Lock()
 		on := s.on
 		s.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/ingestd/ingestd/internal/kafkacalls"
 	"github.com/ingestd/ingestd/sink"
 	"github.com/ingestd/ingestd/sink/sinktest"
 )
@@ -90,7 +91,7 @@ func (t *suiteTarget) settings() Settings {
 
 func (t *suiteTarget) Plugin(f *sinktest.Faults) (sink.Plugin, error) {
 	s := t.settings()
-	s.Dial = dialCalls(f.Do)
+	s.Dial = kafkacalls.Dial(f.Do)
 	return New(s, Encoders{}, slog.New(slog.DiscardHandler))
 }
 

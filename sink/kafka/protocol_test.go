@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/ingestd/ingestd/fault"
+	"github.com/ingestd/ingestd/internal/kafkacalls"
 	"github.com/ingestd/ingestd/record"
 	"github.com/ingestd/ingestd/sink"
 )
@@ -114,11 +115,11 @@ func lateEnd(t *testing.T, change func(l *life)) int {
 	var held func() error
 	armed := false
 	s := target.settings()
-	s.Dial = dialCalls(func(name string, send func() error) error {
+	s.Dial = kafkacalls.Dial(func(name string, send func() error) error {
 		switch {
 		case name == "EndTxn" && armed:
 			armed, held = false, send
-			return errCut
+			return kafkacalls.ErrCut
 		case name == "InitProducerID" && held != nil:
 			late := held
 			held = nil

@@ -1,4 +1,5 @@
-package kafka
+// Package kafkacalls is for tests: connections to Kafka brokers on which each request is one call that a test may lose, delay or double.
+package kafkacalls
 
 import (
 	"bytes"
@@ -16,7 +17,7 @@ import (
 // callConn makes one call of each request that the client writes, and its answer.
 type callConn struct {
 	net.Conn
-	call call
+	call Call
 	sent *lastRequest // of all connections of the process
 
 	mu      sync.Mutex
@@ -29,13 +30,14 @@ type callConn struct {
 	closed  bool
 }
 
-var errCut = errors.New("the test cut the connection")
+// ErrCut is what the client sees of a connection that the test broke.
+var ErrCut = errors.New("the test cut the connection")
 
-// call is what happens to one request: it calls send, or not, or later. After an error the client sees a broken connection.
-type call func(name string, send func() error) error
+// Call is what happens to one request: it calls send, or not, or later. After an error the client sees a broken connection.
+type Call func(name string, send func() error) error
 
-// dialCalls opens connections whose requests go through do.
-func dialCalls(do call) func(ctx context.Context, network, address string) (net.Conn, error) {
+// Dial opens connections whose requests go through do.
+func Dial(do Call) func(ctx context.Context, network, address string) (net.Conn, error) {
 	sent := new(lastRequest)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		var d net.Dialer
@@ -138,7 +140,7 @@ func (c *callConn) Write(b []byte) (int, error) {
 	c.sent.forget()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.broken = fmt.Errorf("%w: %w", errCut, err)
+	c.broken = fmt.Errorf("%w: %w", ErrCut, err)
 	c.arrived.Broadcast()
 	return len(b), c.broken // of a request of which nothing was written the library knows that it had no effect, and sends it again
 }
