@@ -65,7 +65,7 @@ func (p *Plugin) Capabilities() sink.Capabilities {
 		CommitBytes: commitBytes(&p.settings),
 		Tested:      "PostgreSQL 15",
 		Limits: []string{
-			"servers of version 13 to 18",
+			"made for servers of version 13 to 18; which ones the tests run on is said below",
 			"a failover to a standby that lags loses commits; the next commit finds that and stops the pipeline (synchronous replication prevents it)",
 			"foreign tables, also as partitions, are refused for exactly-once, views at all",
 			"types without a binary form of ingestd's own (ranges, intervals, geometry …) are sent as text and cast, over a temporary table",

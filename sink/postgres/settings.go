@@ -62,7 +62,7 @@ func Spec() config.Spec {
 	return config.Spec{
 		Type: "postgres",
 		Doc: "Writes to a PostgreSQL table, exactly once: the rows of a checkpoint and the ledger's row in one transaction. " +
-			"`ingestd validate --connect` prints the statements for what is missing. A pooler in transaction mode (PgBouncer) may stand between.",
+			"`ingestd validate --connect` prints the statements for what is missing. It is made so that a pooler in transaction mode (PgBouncer) may stand between; no test of ours runs one.",
 		Keys: slices.Concat(targetKeys(), connectionKeys(), limitKeys()),
 	}
 }
